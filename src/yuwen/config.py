@@ -1,0 +1,53 @@
+"""Typed settings: every class that is configured keeps its `Config` beside it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+import pydantic
+from typing_extensions import Self
+
+from yuwen.errors import UserError
+
+
+class Config(pydantic.BaseModel):
+    """Base of all settings: immutable, and a key it does not know is an error, never ignored."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    @classmethod
+    def parse(cls, section: str, values: Mapping[str, Any]) -> Self:
+        """Builds the settings from plain values.
+
+        `section` is the recipe's name for them ("train"), so that a message can say "train.steps".
+        Raises UserError for the first unknown key (with the nearest known name) or value that does not fit.
+        """
+        try:
+            return cls.model_validate(dict(values))
+        except pydantic.ValidationError as error:
+            raise UserError(_one_line(cls, section, error)) from None
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint such as ' (did you mean steps?)' or the list of known names, for an unknown one."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else f"known: {', '.join(sorted(known))}"
+
+
+def _one_line(cls: type[Config], section: str, error: pydantic.ValidationError) -> str:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    name = ".".join([section, *path]) if section else ".".join(path)
+    if first["type"] == "extra_forbidden":
+        owner: Any = cls
+        for part in path[:-1]:
+            annotation = owner.model_fields[part].annotation
+            owner = annotation if isinstance(annotation, type) and issubclass(annotation, Config) else owner
+        return f"unknown key {name}: {nearest(path[-1], list(owner.model_fields))}"
+    if first["type"] == "missing":
+        return f"{name} is missing: give it a value"
+    if first["type"] == "value_error":
+        return f"{name}: {first['ctx']['error']}" if path else f"{first['ctx']['error']}"
+    return f"{name}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"

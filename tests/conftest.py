@@ -1,0 +1,17 @@
+"""Fixtures that every folder's tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder of real data sets; tests that need it skip where it is absent."""
+    path = Path(os.environ.get("YUWEN_SHARED", Path(__file__).parents[2] / "shared"))
+    if not (path / "data").is_dir():
+        pytest.skip(f"no shared data sets at {path} (set YUWEN_SHARED)")
+    return path
