@@ -1,0 +1,1 @@
+"""The composition root: the one folder that may import all the others."""
