@@ -1,0 +1,85 @@
+"""What every family's settings share, and how they meet the published `config.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from pydantic import Field
+from typing_extensions import Self
+
+from yuwen.config import Config
+from yuwen.errors import UserError
+
+
+class ModelConfig(Config):
+    """Shape of a model. Widths are in units of the residual stream's coordinates.
+
+    `vocabulary` comes from the tokenizer when a recipe leaves it out. `PUBLISHED` maps our names to the keys of the
+    family's `config.json`; `CONSTANT` holds keys whose other values would be another architecture; `HARMLESS` names
+    keys that do not change what the weights compute. Any other key is refused: nothing is silently ignored.
+    """
+
+    vocabulary: int = Field(gt=0, le=16_777_216)
+    context: int = Field(default=1024, gt=0, le=16_777_216)
+    layers: int = Field(default=6, gt=0, le=1024)
+    width: int = Field(default=384, gt=0, le=1_048_576)
+    heads: int = Field(default=6, gt=0, le=4096)
+
+    ARCHITECTURE: ClassVar[str]
+    MODEL_TYPE: ClassVar[str]
+    PUBLISHED: ClassVar[Mapping[str, str]]
+    CONSTANT: ClassVar[Mapping[str, Any]] = {}
+    HARMLESS: ClassVar[frozenset[str]] = frozenset()
+
+    def published(self) -> dict[str, Any]:
+        """The same settings as the family's `config.json`."""
+        values = {theirs: getattr(self, ours) for ours, theirs in self.PUBLISHED.items()}
+        return {"architectures": [self.ARCHITECTURE], "model_type": self.MODEL_TYPE, **self.CONSTANT, **values}
+
+    @classmethod
+    def from_published(cls, values: Mapping[str, Any], where: str) -> Self:
+        """Settings from a `config.json` read at `where`. UserError for a key that asks for something not built here."""
+        taken = {ours: values[theirs] for ours, theirs in cls.PUBLISHED.items() if values.get(theirs) is not None}
+        for key, constant in cls.CONSTANT.items():
+            if key in values and values[key] is not None and values[key] != constant:
+                raise UserError(f"{where}: {key}={values[key]!r} is not supported for {cls.MODEL_TYPE} (only {constant!r})")
+        known = set(cls.PUBLISHED.values()) | set(cls.CONSTANT) | cls.HARMLESS | EVERYWHERE
+        unknown = sorted(k for k in set(values) - known if not k.startswith("_") and values[k] not in (None, False))
+        if unknown:
+            raise UserError(f"{where}: {cls.MODEL_TYPE} settings this version does not know: {', '.join(unknown)}")
+        return cls.parse(f"{where}: model", taken)
+
+
+# Keys of any published config.json that say nothing about what the weights compute.
+EVERYWHERE = frozenset(
+    "architectures model_type torch_dtype dtype transformers_version use_cache bos_token_id eos_token_id pad_token_id "
+    "initializer_range output_attentions output_hidden_states return_dict name_or_path id2label label2id "
+    "problem_type chunk_size_feed_forward is_encoder_decoder yuwen".split()
+)
+
+
+def rope_theta(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Rewrites the published rotary settings, old style or new, to a single `rope_theta`; refuses scaled rotary."""
+    values = dict(values)
+    rope = values.pop("rope_parameters", None) or {}
+    scaling = values.pop("rope_scaling", None) or {}
+    kinds = [part.get("rope_type") or part.get("type") for part in (rope, scaling)]
+    if any(kind not in (None, "default") for kind in kinds):
+        raise UserError(f"{where}: scaled rotary positions ({next(k for k in kinds if k)}) are not supported yet")
+    if "rope_theta" in rope:
+        values["rope_theta"] = rope["rope_theta"]
+    return values
+
+
+def divides(heads: int, kv_heads: int, width: int, head_width: int | None) -> None:
+    """Raises ValueError (one line) for a shape that attention cannot have."""
+    if heads % kv_heads:
+        raise ValueError(f"heads={heads} must be a multiple of kv_heads={kv_heads}")
+    if head_width is None and width % heads:
+        raise ValueError(f"width={width} must be a multiple of heads={heads}")
+
+
+def gated_hidden(width: int) -> int:
+    """Width of a gated feed-forward that has the parameters of a plain one of 4 x width, rounded up to 64."""
+    return -(-8 * width // 3 // 64) * 64

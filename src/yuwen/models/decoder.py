@@ -1,0 +1,80 @@
+"""The left-to-right skeleton that GPT-2, LLaMA and Qwen share: embed, blocks, norm, head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from yuwen.nn import Causal, DecoderCache, LearnedPositions, Mask, Rotary, TokenEmbedding, TokenHead
+
+
+class Decoder(nn.Module):
+    """ids -> embedding (+ learned positions) -> blocks -> norm -> h;  head(h) -> logits.
+
+    `forward(ids_BT) -> h_BTD`, `output(h_BTD) -> logits_BTV`. `positions` default to 0, 1, 2 … after what the cache
+    holds; `mask` defaults to causal.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        *,
+        embedding: TokenEmbedding,
+        blocks: Sequence[nn.Module],
+        norm: nn.Module,
+        head: TokenHead,
+        positions: LearnedPositions | None = None,
+        rotary: Rotary | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = embedding
+        self.positions, self.rotary = positions, rotary
+        self.dropout = nn.Dropout(dropout)
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = norm
+        self.head = head
+
+    def forward(
+        self,
+        ids_BT: Tensor,
+        mask: Mask | None = None,
+        positions: Tensor | None = None,
+        cache: DecoderCache | None = None,
+    ) -> Tensor:
+        past = cache.length if cache is not None else 0
+        T = ids_BT.shape[1]
+        allowed = (mask or Causal()).resolve(T, past + T, ids_BT.device)
+        if positions is None:
+            positions = torch.arange(past, past + T, device=ids_BT.device)[None]
+        h_BTD = self.embedding(ids_BT)
+        if self.positions is not None:
+            h_BTD = h_BTD + self.positions(positions)
+        rotation = self.rotary(positions, h_BTD.dtype) if self.rotary is not None else None
+        h_BTD = self.dropout(h_BTD)
+        for n, block in enumerate(self.blocks):
+            h_BTD = block(h_BTD, allowed, rotation, cache.layers[n] if cache is not None else None)
+        return self.norm(h_BTD)
+
+    def output(self, h_BTD: Tensor) -> Tensor:
+        """Scores over the vocabulary, [B, T, D] -> [B, T, V]."""
+        return self.head(h_BTD)
+
+    def new_cache(self) -> DecoderCache:
+        """An empty cache for generation."""
+        return DecoderCache(len(self.blocks))
+
+
+def initialise(model: Decoder, generator: torch.Generator | None, *, std: float = 0.02) -> None:
+    """Normal(0, std) matrices and tables; what writes into the residual stream divided by sqrt(2 x layers) (GPT-2)."""
+    residual = std / (2 * len(model.blocks)) ** 0.5
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if weight.dim() < 2:
+                continue
+            writes = name.endswith(("attention.output.weight", "feedforward.down.weight"))
+            weight.normal_(0.0, residual if writes else std, generator=generator)

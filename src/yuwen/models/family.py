@@ -1,0 +1,65 @@
+"""The families by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from yuwen.config import nearest
+from yuwen.errors import UserError
+from yuwen.models import gpt2, llama, qwen3
+from yuwen.models.config import ModelConfig
+from yuwen.models.decoder import Decoder
+from yuwen.models.weights import Entry
+
+
+@dataclass(frozen=True)
+class Family:
+    """What the rest of yuwen needs of a family: its settings, how it is built, its published weight names."""
+
+    name: str
+    config: type[ModelConfig]
+    build: Callable[..., Decoder]
+    weights: Callable[..., Sequence[Entry]]
+
+
+FAMILIES: dict[str, Family] = {
+    name: Family(name, config, module.build, module.weights)
+    for name, config, module in (
+        ("gpt2", gpt2.GPT2Config, gpt2),
+        ("llama", llama.LlamaConfig, llama),
+        ("qwen3", qwen3.Qwen3Config, qwen3),
+    )
+}
+
+
+def family(name: str) -> Family:
+    """The family of that name. UserError names the nearest known one."""
+    if name not in FAMILIES:
+        raise UserError(f"unknown model family {name!r}: {nearest(name, list(FAMILIES))}")
+    return FAMILIES[name]
+
+
+def parse_config(name: str, values: Mapping[str, Any]) -> ModelConfig:
+    """Settings of a family from plain values, as a recipe's `model` section gives them."""
+    return family(name).config.parse("model", values)
+
+
+def config_from_published(values: Mapping[str, Any], where: str) -> ModelConfig:
+    """Settings from a published `config.json`; its `architectures` and `model_type` choose the family."""
+    for known in FAMILIES.values():
+        if values.get("model_type") == known.config.MODEL_TYPE:
+            architectures = values.get("architectures") or [known.config.ARCHITECTURE]
+            if known.config.ARCHITECTURE not in architectures:
+                raise UserError(f"{where}: architecture {architectures[0]} is not supported (only {known.config.ARCHITECTURE})")
+            return known.config.from_published(values, where)
+    known_types = ", ".join(sorted(known.config.MODEL_TYPE for known in FAMILIES.values()))
+    raise UserError(f"{where}: model_type {values.get('model_type')!r} is not a family known here ({known_types})")
+
+
+def build(config: ModelConfig, generator: torch.Generator | None = None) -> Decoder:
+    """A model of the settings' family with fresh weights, drawn from `generator`."""
+    return family(config.MODEL_TYPE).build(config, generator)

@@ -1,0 +1,154 @@
+"""LLaMA: Open and Efficient Foundation Language Models (Touvron et al. 2023), and SmolLM2, which has its shape.
+
+Section 2.2: pre-normalisation with RMSNorm, SwiGLU in place of ReLU, rotary positions in place of absolute ones; no
+biases. Grouped queries (`kv_heads` < `heads`) as in LLaMA 2 70B and LLaMA 3. Differences here: the hidden width of the
+feed-forward is rounded up to a multiple of 64 (published: 256); embeddings are tied by default (published: not), which
+small models want.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field, model_validator
+from typing_extensions import Self
+
+from yuwen.models.config import ModelConfig, divides, gated_hidden, rope_theta
+from yuwen.models.decoder import Decoder, initialise
+from yuwen.models.weights import Entry, Same, per_layer
+from yuwen.nn import (
+    Attention,
+    GatedFeedForward,
+    PreNormBlock,
+    RMSNorm,
+    Rotary,
+    ScaledDotProduct,
+    TokenEmbedding,
+    TokenHead,
+)
+
+
+class LlamaConfig(ModelConfig):
+    """Shape of a LLaMA. `ffn` is the hidden width of the feed-forward; `tied` shares embedding and head."""
+
+    kv_heads: int = Field(default=0, ge=0, description="0: as many as heads")
+    head_width: int = Field(default=0, ge=0, description="0: width / heads")
+    ffn: int = Field(default=0, ge=0, description="0: 8/3 of the width, rounded up to 64")
+    rope_theta: float = Field(default=10_000.0, gt=0)
+    norm_eps: float = Field(default=1e-6, gt=0)
+    tied: bool = True
+    attention_bias: bool = False
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    ARCHITECTURE: ClassVar[str] = "LlamaForCausalLM"
+    MODEL_TYPE: ClassVar[str] = "llama"
+    PUBLISHED: ClassVar[Mapping[str, str]] = {
+        "vocabulary": "vocab_size",
+        "context": "max_position_embeddings",
+        "layers": "num_hidden_layers",
+        "width": "hidden_size",
+        "heads": "num_attention_heads",
+        "kv_heads": "num_key_value_heads",
+        "head_width": "head_dim",
+        "ffn": "intermediate_size",
+        "rope_theta": "rope_theta",
+        "norm_eps": "rms_norm_eps",
+        "tied": "tie_word_embeddings",
+        "attention_bias": "attention_bias",
+    }
+    CONSTANT: ClassVar[Mapping[str, Any]] = {"hidden_act": "silu"}
+    HARMLESS: ClassVar[frozenset[str]] = frozenset({"attention_dropout", "pretraining_tp", "rope_interleaved", "is_llama_config"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        values = dict(values)
+        width, heads = values.get("width", cls.model_fields["width"].default), values.get("heads", cls.model_fields["heads"].default)
+        if isinstance(heads, int) and isinstance(width, int) and heads > 0:
+            values["kv_heads"] = values.get("kv_heads") or heads
+            values["head_width"] = values.get("head_width") or cls._head_width(width, heads)
+            values["ffn"] = values.get("ffn") or gated_hidden(width)
+        return values
+
+    @classmethod
+    def _head_width(cls, width: int, heads: int) -> int:
+        divides(heads, heads, width, None)
+        return width // heads
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        divides(self.heads, self.kv_heads, self.width, self.head_width)
+        if self.head_width % 2:
+            raise ValueError(f"head_width={self.head_width} must be even: rotary positions turn pairs")
+        return self
+
+    def published(self) -> dict[str, Any]:
+        rope = {"rope_parameters": {"rope_type": "default", "rope_theta": self.rope_theta}}
+        return {**super().published(), **rope}
+
+    @classmethod
+    def from_published(cls, values: Mapping[str, Any], where: str) -> Self:
+        # what an old config.json leaves out means the published defaults, not ours
+        values = {"tie_word_embeddings": False, **rope_theta(values, where)}
+        return super().from_published(values, where)
+
+
+def build(config: LlamaConfig, generator: torch.Generator | None = None) -> Decoder:
+    """A LLaMA with fresh weights."""
+    embedding = TokenEmbedding(config.vocabulary, config.width)
+    model = Decoder(
+        config,
+        embedding=embedding,
+        blocks=[block(config) for _ in range(config.layers)],
+        norm=RMSNorm(config.width, config.norm_eps),
+        head=TokenHead(config.vocabulary, config.width, tied_to=embedding if config.tied else None),
+        rotary=Rotary(config.head_width, config.rope_theta),
+        dropout=config.dropout,
+    )
+    initialise(model, generator)
+    return model
+
+
+def block(config: LlamaConfig, *, qk_norm: bool = False) -> PreNormBlock:
+    """One layer; with `qk_norm` it is Qwen3's."""
+    attention = Attention(
+        config.width,
+        config.heads,
+        kv_heads=config.kv_heads,
+        head_width=config.head_width,
+        bias=config.attention_bias,
+        output_bias=config.attention_bias,
+        query_norm=RMSNorm(config.head_width, config.norm_eps) if qk_norm else None,
+        key_norm=RMSNorm(config.head_width, config.norm_eps) if qk_norm else None,
+        score=ScaledDotProduct(dropout=config.dropout),
+    )
+    return PreNormBlock(
+        RMSNorm(config.width, config.norm_eps),
+        attention,
+        RMSNorm(config.width, config.norm_eps),
+        GatedFeedForward(config.width, config.ffn),
+        dropout=config.dropout,
+    )
+
+
+def weights(config: LlamaConfig, *, qk_norm: bool = False) -> list[Entry]:
+    """Our names and the published ones."""
+    layer, attention, feedforward = "model.layers.{n}.", "blocks.{n}.attention.", "blocks.{n}.feedforward."
+    projections = [("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj"), ("output", "o_proj")]
+    entries: list[Entry] = [
+        Same("blocks.{n}.attention_norm.weight", layer + "input_layernorm.weight"),
+        Same("blocks.{n}.feedforward_norm.weight", layer + "post_attention_layernorm.weight"),
+        *(Same(f"{feedforward}{name}.weight", f"{layer}mlp.{name}_proj.weight") for name in ("gate", "up", "down")),
+    ]
+    for kind in ("weight", "bias") if config.attention_bias else ("weight",):
+        entries += [Same(f"{attention}{ours}.{kind}", f"{layer}self_attn.{theirs}.{kind}") for ours, theirs in projections]
+    if qk_norm:
+        entries += [
+            Same(attention + "query_norm.weight", layer + "self_attn.q_norm.weight"),
+            Same(attention + "key_norm.weight", layer + "self_attn.k_norm.weight"),
+        ]
+    head = [] if config.tied else [Same("head.weight", "lm_head.weight")]
+    ends = [Same("embedding.weight", "model.embed_tokens.weight"), Same("norm.weight", "model.norm.weight"), *head]
+    return [*ends, *per_layer(config.layers, entries)]

@@ -1,0 +1,51 @@
+"""Qwen3 Technical Report (Yang et al. 2025).
+
+Section 2: LLaMA's block with grouped queries, SwiGLU, rotary positions and RMSNorm as pre-normalisation, without
+Qwen2's biases on queries, keys and values, and with an RMSNorm on each head's query and key before they are rotated
+(QK-norm, Dehghani et al. 2023), which keeps attention's scores in bounds and lets the learning rate be high.
+Differences here: `head_width` defaults to width / heads (published: 128); rotary theta defaults to 10,000, enough for
+the short contexts trained here (published: 1,000,000).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+
+from yuwen.models.decoder import Decoder, initialise
+from yuwen.models.llama import LlamaConfig, block
+from yuwen.models.llama import weights as llama_weights
+from yuwen.models.weights import Entry
+from yuwen.nn import RMSNorm, Rotary, TokenEmbedding, TokenHead
+
+
+class Qwen3Config(LlamaConfig):
+    """Shape of a Qwen3."""
+
+    ARCHITECTURE: ClassVar[str] = "Qwen3ForCausalLM"
+    MODEL_TYPE: ClassVar[str] = "qwen3"
+    CONSTANT: ClassVar[Mapping[str, Any]] = {"hidden_act": "silu", "use_sliding_window": False}
+    HARMLESS: ClassVar[frozenset[str]] = frozenset({"attention_dropout", "sliding_window", "max_window_layers", "layer_types"})
+
+
+def build(config: Qwen3Config, generator: torch.Generator | None = None) -> Decoder:
+    """A Qwen3 with fresh weights."""
+    embedding = TokenEmbedding(config.vocabulary, config.width)
+    model = Decoder(
+        config,
+        embedding=embedding,
+        blocks=[block(config, qk_norm=True) for _ in range(config.layers)],
+        norm=RMSNorm(config.width, config.norm_eps),
+        head=TokenHead(config.vocabulary, config.width, tied_to=embedding if config.tied else None),
+        rotary=Rotary(config.head_width, config.rope_theta),
+        dropout=config.dropout,
+    )
+    initialise(model, generator)
+    return model
+
+
+def weights(config: Qwen3Config) -> list[Entry]:
+    """Our names and the published ones."""
+    return llama_weights(config, qk_norm=True)

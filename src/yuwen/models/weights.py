@@ -1,0 +1,83 @@
+"""How our weight names map to the published ones, both ways."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Same:
+    """One of our tensors is one of theirs."""
+
+    ours: str
+    theirs: str
+
+    def to_published(self, weights: Mapping[str, Tensor]) -> Tensor:
+        return weights[self.ours]
+
+    def from_published(self, tensor: Tensor) -> dict[str, Tensor]:
+        return {self.ours: tensor}
+
+
+@dataclass(frozen=True)
+class Transposed(Same):
+    """Theirs has input and output swapped (GPT-2's Conv1D)."""
+
+    def to_published(self, weights: Mapping[str, Tensor]) -> Tensor:
+        return weights[self.ours].T.contiguous()
+
+    def from_published(self, tensor: Tensor) -> dict[str, Tensor]:
+        return {self.ours: tensor.T.contiguous()}
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """Several of ours stand behind each other in one of theirs; `transposed` as above."""
+
+    ours: tuple[str, ...]
+    theirs: str
+    transposed: bool = False
+
+    def to_published(self, weights: Mapping[str, Tensor]) -> Tensor:
+        tensor = torch.cat([weights[name] for name in self.ours])
+        return tensor.T.contiguous() if self.transposed else tensor
+
+    def from_published(self, tensor: Tensor) -> dict[str, Tensor]:
+        tensor = tensor.T if self.transposed else tensor
+        return {n: t.contiguous() for n, t in zip(self.ours, tensor.chunk(len(self.ours)), strict=True)}
+
+
+Entry = Same | Stacked
+
+
+def per_layer(layers: int, entries: Sequence[Entry]) -> Iterator[Entry]:
+    """The entries once for each layer, with {n} replaced by its number."""
+    for n in range(layers):
+        for entry in entries:
+            ours: str | tuple[str, ...]
+            if isinstance(entry, Stacked):
+                yield Stacked(tuple(o.format(n=n) for o in entry.ours), entry.theirs.format(n=n), entry.transposed)
+            else:
+                yield type(entry)(entry.ours.format(n=n), entry.theirs.format(n=n))
+
+
+def to_published(entries: Sequence[Entry], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All of our weights under the published names."""
+    return {entry.theirs: entry.to_published(weights) for entry in entries}
+
+
+def from_published(entries: Sequence[Entry], published: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str], list[str]]:
+    """(our weights, published names that are missing, published names nobody used)."""
+    ours: dict[str, Tensor] = {}
+    missing = []
+    for entry in entries:
+        if entry.theirs in published:
+            ours.update(entry.from_published(published[entry.theirs]))
+        else:
+            missing.append(entry.theirs)
+    used = {entry.theirs for entry in entries}
+    return ours, missing, sorted(set(published) - used)

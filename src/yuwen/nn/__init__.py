@@ -1,0 +1,47 @@
+"""The blocks every model is built from. They know nothing of text, optimisers, files or processes.
+
+Tensor names end in their shape, one letter a dimension:
+
+    B  batch                     H  query heads              D  width of the residual stream
+    T  positions (queries)       G  key-value heads          F  width inside the feed-forward
+    S  positions looked at       K  width of one head        V  vocabulary
+    N  B x T positions in a row
+
+A batch is independent along B; `ids_BT` are integers, `h_BTD` hidden states, `logits_BTV` scores.
+"""
+
+from yuwen.nn.attention import Attention, ScaledDotProduct
+from yuwen.nn.block import PreNormBlock
+from yuwen.nn.cache import DecoderCache, KeyValueCache
+from yuwen.nn.cross_entropy import LinearCrossEntropy
+from yuwen.nn.embedding import LearnedPositions, TokenEmbedding, TokenHead
+from yuwen.nn.feedforward import FeedForward, GatedFeedForward
+from yuwen.nn.mask import Causal, Documents, Everything, Explicit, Mask, Padding, Prefix, Window
+from yuwen.nn.norm import LayerNorm, RMSNorm
+from yuwen.nn.position import Rotary, rotate
+
+__all__ = [
+    "Attention",
+    "Causal",
+    "DecoderCache",
+    "Documents",
+    "Everything",
+    "Explicit",
+    "FeedForward",
+    "GatedFeedForward",
+    "KeyValueCache",
+    "LayerNorm",
+    "LearnedPositions",
+    "LinearCrossEntropy",
+    "Mask",
+    "Padding",
+    "PreNormBlock",
+    "Prefix",
+    "RMSNorm",
+    "Rotary",
+    "ScaledDotProduct",
+    "TokenEmbedding",
+    "TokenHead",
+    "Window",
+    "rotate",
+]

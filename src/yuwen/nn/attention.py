@@ -1,0 +1,125 @@
+"""Attention: each position reads from the positions its mask allows (Vaswani et al. 2017, section 3.2)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from yuwen.nn.cache import KeyValueCache
+from yuwen.nn.mask import Allowed
+from yuwen.nn.position import Rotation, rotate
+
+_ROWS = 64  # queries scored together: rows that see no later key never compute its score
+_LONGEST = 1024  # beyond this the scores of one layer outgrow the processor's cache, and the flash kernel wins
+
+
+class ScaledDotProduct(nn.Module):
+    """softmax(Q K^T / sqrt(K)) V (eq. 1), for grouped queries too (Ainslie et al. 2023): H / G queries share a key.
+
+    q [B, H, T, K], k and v [B, G, S, K] -> [B, H, T, K]. Three routes to the same sum: causal training and prefill in
+    strips of query rows, as plain batched products that skip the upper triangle (on a CPU twice as fast as PyTorch's
+    flash kernel, backward included, and able to drop out); everything else through PyTorch's kernel.
+    """
+
+    def __init__(self, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = dropout
+
+    def forward(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, allowed: Allowed) -> Tensor:
+        dropout = self.dropout if self.training else 0.0
+        on_cpu = q_BHTK.device.type == "cpu"
+        if allowed.causal and on_cpu and q_BHTK.shape[2] <= _LONGEST:
+            return _causal_strips(q_BHTK, k_BGSK, v_BGSK, dropout)
+        return F.scaled_dot_product_attention(
+            q_BHTK,
+            k_BGSK,
+            v_BGSK,
+            attn_mask=allowed.table,
+            dropout_p=dropout,
+            is_causal=allowed.causal,
+            enable_gqa=q_BHTK.shape[1] != k_BGSK.shape[1],
+        )
+
+
+def _causal_strips(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, dropout: float) -> Tensor:
+    """Causal attention of a whole sequence, a strip of query rows at a time."""
+    B, H, T, K = q_BHTK.shape
+    G = k_BGTK.shape[1]
+    shared = H // G  # query heads that read the same keys are laid behind each other as rows
+    q = (q_BHTK * (1 / math.sqrt(K))).reshape(B * G, shared, T, K)
+    k_t = k_BGTK.reshape(B * G, T, K).transpose(1, 2)
+    v = v_BGTK.reshape(B * G, T, K)
+    rows = max(_ROWS, T // 4)
+    later = torch.full((rows, T), float("-inf"), dtype=q.dtype, device=q.device)
+    strips = []
+    for start in range(0, T, rows):
+        end = min(start + rows, T)
+        bias = later[: end - start, :end].triu(start + 1)
+        q_strip = q[:, :, start:end].reshape(B * G, shared * (end - start), K)
+        scores = torch.baddbmm(bias.repeat(shared, 1), q_strip, k_t[:, :, :end])
+        weights = scores.softmax(dim=-1)
+        if dropout:
+            weights = F.dropout(weights, dropout)
+        strips.append((weights @ v[:, :end]).view(B * G, shared, end - start, K))
+    return torch.cat(strips, dim=2).view(B, H, T, K)
+
+
+class Attention(nn.Module):
+    """Multi-head attention; multi-query when `kv_heads` is 1, grouped in between.
+
+        x -> query  -> [norm] -> [rotate] ------------> score -> output
+        m -> key    -> [norm] -> [rotate] -> [cache] -/   /
+        m -> value  -----------------------> [cache] ----/        m = memory, or x itself
+
+    x [B, T, D], memory [B, S, D] -> [B, T, D]. `query_norm` and `key_norm` act on each head (Qwen3's QK-norm);
+    `score` is the scoring child.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        *,
+        kv_heads: int | None = None,
+        head_width: int | None = None,
+        bias: bool = False,
+        output_bias: bool = False,
+        query_norm: nn.Module | None = None,
+        key_norm: nn.Module | None = None,
+        score: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.heads = heads
+        self.kv_heads = kv_heads or heads
+        self.head_width = head_width or width // heads
+        self.query = nn.Linear(width, self.heads * self.head_width, bias=bias)
+        self.key = nn.Linear(width, self.kv_heads * self.head_width, bias=bias)
+        self.value = nn.Linear(width, self.kv_heads * self.head_width, bias=bias)
+        self.output = nn.Linear(self.heads * self.head_width, width, bias=output_bias)
+        self.query_norm, self.key_norm = query_norm, key_norm
+        self.score = score or ScaledDotProduct()
+
+    def forward(
+        self,
+        x_BTD: Tensor,
+        allowed: Allowed,
+        rotation: Rotation | None = None,
+        cache: KeyValueCache | None = None,
+        memory_BSD: Tensor | None = None,
+    ) -> Tensor:
+        source_BSD = x_BTD if memory_BSD is None else memory_BSD
+        q_BTHK = self.query(x_BTD).unflatten(-1, (self.heads, self.head_width))
+        k_BSGK = self.key(source_BSD).unflatten(-1, (self.kv_heads, self.head_width))
+        v_BSGK = self.value(source_BSD).unflatten(-1, (self.kv_heads, self.head_width))
+        if self.query_norm is not None and self.key_norm is not None:
+            q_BTHK, k_BSGK = self.query_norm(q_BTHK), self.key_norm(k_BSGK)
+        q_BHTK, k_BGSK, v_BGSK = (t.transpose(1, 2) for t in (q_BTHK, k_BSGK, v_BSGK))
+        if rotation is not None:
+            q_BHTK, k_BGSK = rotate(q_BHTK, rotation), rotate(k_BGSK, rotation)
+        if cache is not None:
+            k_BGSK, v_BGSK = cache.append(k_BGSK, v_BGSK)
+        mixed_BHTK = self.score(q_BHTK, k_BGSK, v_BGSK, allowed)
+        return self.output(mixed_BHTK.transpose(1, 2).flatten(2))

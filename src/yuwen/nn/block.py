@@ -1,0 +1,46 @@
+"""One layer of a Transformer: attention, then feed-forward, each added to the residual stream."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from yuwen.nn.attention import Attention
+from yuwen.nn.cache import KeyValueCache
+from yuwen.nn.mask import Allowed
+from yuwen.nn.position import Rotation
+
+
+class PreNormBlock(nn.Module):
+    """The pre-norm block (GPT-2, LLaMA, Qwen): h = x + attention(norm(x)); h + feedforward(norm(h)).
+
+        x ──┬─ norm ─ attention ─(+)─┬─ norm ─ feedforward ─(+)─>
+            └────────────────────┘   └──────────────────────┘
+
+    [B, T, D] -> [B, T, D]. Dropout falls on what each branch adds.
+    """
+
+    compiles = True  # one graph serves all layers: the loop may compile it
+
+    def __init__(
+        self,
+        attention_norm: nn.Module,
+        attention: Attention,
+        feedforward_norm: nn.Module,
+        feedforward: nn.Module,
+        *,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.attention_norm, self.attention = attention_norm, attention
+        self.feedforward_norm, self.feedforward = feedforward_norm, feedforward
+        self.dropout = dropout
+
+    def forward(
+        self, x_BTD: Tensor, allowed: Allowed, rotation: Rotation | None = None, cache: KeyValueCache | None = None
+    ) -> Tensor:
+        h_BTD = x_BTD + self._drop(self.attention(self.attention_norm(x_BTD), allowed, rotation, cache))
+        return h_BTD + self._drop(self.feedforward(self.feedforward_norm(h_BTD)))
+
+    def _drop(self, x_BTD: Tensor) -> Tensor:
+        return F.dropout(x_BTD, self.dropout, self.training) if self.dropout else x_BTD

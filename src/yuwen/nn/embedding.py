@@ -1,0 +1,43 @@
+"""Ids to vectors, and vectors to scores over ids."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class TokenEmbedding(nn.Module):
+    """Row `id` of a table. ids [B, T] -> [B, T, D]."""
+
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocabulary, width))
+
+    def forward(self, ids_BT: Tensor) -> Tensor:
+        return F.embedding(ids_BT, self.weight)
+
+
+class LearnedPositions(nn.Module):
+    """A vector for each absolute position (Vaswani et al. 2017, section 3.5; GPT-2). positions [B or 1, T] -> [.., T, D]."""
+
+    def __init__(self, context: int, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(context, width))
+
+    def forward(self, positions_BT: Tensor) -> Tensor:
+        if positions_BT.numel() and int(positions_BT.max()) >= len(self.weight):
+            raise ValueError(f"position {int(positions_BT.max())} is past the {len(self.weight)} learned positions")
+        return F.embedding(positions_BT, self.weight)
+
+
+class TokenHead(nn.Module):
+    """Hidden states to scores: h W^T (+ b). `tied_to` shares the embedding's table (Press & Wolf 2017)."""
+
+    def __init__(self, vocabulary: int, width: int, *, tied_to: TokenEmbedding | None = None, bias: bool = False) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocabulary, width)) if tied_to is None else tied_to.weight
+        self.bias = nn.Parameter(torch.zeros(vocabulary)) if bias else None
+
+    def forward(self, h_BTD: Tensor) -> Tensor:
+        return F.linear(h_BTD, self.weight, self.bias)

@@ -1,0 +1,43 @@
+"""What a block does to each position alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_new": partial(F.gelu, approximate="tanh"),
+    "silu": F.silu,
+}
+
+
+class FeedForward(nn.Module):
+    """W2 f(W1 x + b1) + b2 (Vaswani et al. 2017, eq. 2). [B, T, D] -> [B, T, D]."""
+
+    def __init__(self, width: int, hidden: int, *, activation: str = "gelu", bias: bool = True) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]
+        self.up = nn.Linear(width, hidden, bias=bias)
+        self.down = nn.Linear(hidden, width, bias=bias)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.down(self.activation(self.up(x_BTD)))
+
+
+class GatedFeedForward(nn.Module):
+    """W2 (f(Wg x) * W1 x), SwiGLU when f is SiLU (Shazeer 2020, eq. 6). [B, T, D] -> [B, T, D]."""
+
+    def __init__(self, width: int, hidden: int, *, activation: str = "silu", bias: bool = False) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]
+        self.gate = nn.Linear(width, hidden, bias=bias)
+        self.up = nn.Linear(width, hidden, bias=bias)
+        self.down = nn.Linear(hidden, width, bias=bias)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.down(self.activation(self.gate(x_BTD)) * self.up(x_BTD))
