@@ -1,0 +1,61 @@
+"""A corpus: documents that can be read any number of times, and an identity to cache by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from yuwen.text import Document, discover, read
+
+_COMPRESSED = {".gz", ".zst"}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Documents behind a name. `documents()` starts a new pass over them each time it is called."""
+
+    name: str
+    documents: Callable[[], Iterator[Document]]
+    identity: str  # equal identities promise equal documents
+    files: bool = False  # documents are whole text files, so a share of them is counted in characters
+
+
+def corpus(sources: str | Sequence[str], field: str | None = None, encoding: str | None = None) -> Corpus:
+    """The corpus of one DATA or several, in the order given.
+
+    `field` names the text's column in records; `encoding` that of text files which are not UTF-8.
+    Its identity is the content of its files, not their names: a file moved or copied is prepared once.
+    """
+    names = [sources] if isinstance(sources, str) else list(sources)
+    paths = [path for name in names for path in discover(name)]
+
+    def documents() -> Iterator[Document]:
+        for name in names:
+            yield from read(name, field=field, encoding=encoding)
+
+    return Corpus(
+        name=" ".join(names),
+        documents=documents,
+        identity=_identity(names, paths, field, encoding),
+        files=all(_kind(path) == ".txt" for path in paths) and not any(name.startswith("sample:") for name in names),
+    )
+
+
+def _identity(names: list[str], paths: list[Path], field: str | None, encoding: str | None) -> str:
+    samples = [name for name in names if name.startswith("sample:")]
+    digest = hashlib.blake2b(repr((samples, field, encoding)).encode(), digest_size=16)
+    for path in paths:
+        digest.update(f"\0{_kind(path)} {path.stat().st_size}\0".encode())
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _kind(path: Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    while suffixes and suffixes[-1] in _COMPRESSED:
+        suffixes.pop()
+    return suffixes[-1] if suffixes else ""

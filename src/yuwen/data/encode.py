@@ -1,0 +1,159 @@
+"""Documents → cleaned, keyed and encoded batches: a pure function, so that any process may do any batch."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from yuwen.data.corpus import Corpus
+from yuwen.data.shards import id_type
+from yuwen.errors import UserError
+from yuwen.text import Cleaner, Closing, Document, TextConfig
+from yuwen.tokens import Tokenizer
+
+_BATCH = 1 << 18  # characters
+_PIECE = 1 << 13
+_LINE = re.compile(r"\n(?=\S)")
+
+
+@dataclass(slots=True)
+class Batch:
+    """Some whole documents, or one part of a longer one."""
+
+    texts: list[str]
+    closings: list[Closing]
+    part: bool = False
+
+
+@dataclass(slots=True)
+class Encoded:
+    """A batch's tokens one after another, and per document (those dropped included, with no tokens) its figures."""
+
+    ids: np.ndarray  # uint16 or uint32
+    lengths: np.ndarray  # int64 [N]: tokens
+    sizes: np.ndarray  # int64 [N]: UTF-8 bytes
+    keys: np.ndarray  # uint64 [N]: hash of the cleaned text
+    dropped: Counter[str]
+
+
+def batches(documents: Iterator[Document], inside: bool = False) -> Iterator[Batch]:
+    """Groups documents. `inside`: the first one continues a longer document."""
+    batch, characters = Batch([], []), 0
+    for document in documents:
+        if inside or document.closing == "none":
+            if batch.texts:
+                yield batch
+                batch, characters = Batch([], []), 0
+            yield Batch([document.text], [document.closing], part=True)
+            inside = document.closing == "none"
+            continue
+        batch.texts.append(document.text)
+        batch.closings.append(document.closing)
+        characters += len(document.text)
+        if characters >= _BATCH:
+            yield batch
+            batch, characters = Batch([], []), 0
+    if batch.texts:
+        yield batch
+
+
+class Encoder:
+    """Cleans, keys and encodes batches."""
+
+    def __init__(self, tokenizer: Tokenizer, config: TextConfig) -> None:
+        self.tokenizer, self.config = tokenizer, config
+        self._type = id_type(tokenizer.size)
+        self._cleaner = Cleaner(config)
+        whole, *parts = tokenizer.encode_batch(["一二。\nab cd.\n\nEf", "一二。\n", "ab cd.\n\n", "Ef"])
+        self._cuttable = np.array_equal(whole, np.concatenate(parts))  # not so where every text gets a prefix
+
+    def __call__(self, batch: Batch) -> Encoded:
+        kept, texts, raws = self._clean(batch)
+        lengths, sizes, keys = (np.zeros(len(batch.texts), type) for type in (np.int64, np.int64, np.uint64))
+        pieces: list[np.ndarray] = []
+        for i, ids in zip(kept, self._ids(texts), strict=True):
+            if not len(ids):
+                self._cleaner.reasons["empty"] += 1
+                continue
+            closed = batch.closings[i] == "end"
+            lengths[i] = len(ids) + closed
+            pieces.append(ids)
+            if closed:
+                pieces.append(self.end)
+        sizes[kept] = [len(raw) for raw in raws]
+        keys[kept] = _keys(raws)
+        ids = np.concatenate(pieces).astype(self._type) if pieces else np.empty(0, self._type)
+        return Encoded(ids, lengths, sizes, keys, self._dropped())
+
+    def _ids(self, texts: list[str]) -> Iterator[np.ndarray]:
+        """Token ids of each text. Long ones go to the tokenizer in pieces: it is faster so, and uses every core."""
+        cuts = [_cut(text) if self._cuttable else [text] for text in texts]
+        encoded = iter(self.tokenizer.encode_batch([piece for cut in cuts for piece in cut]))
+        for cut in cuts:
+            yield next(encoded) if len(cut) == 1 else np.concatenate([next(encoded) for _ in cut])
+
+    @property
+    def end(self) -> np.ndarray:
+        """The token that closes a file or a record, [1]."""
+        if self.tokenizer.end_id is None:
+            raise UserError("the tokenizer has no end token, which must close every document; choose another tokenizer")
+        return np.array([self.tokenizer.end_id], self._type)
+
+    def document_keys(self, corpus: Corpus) -> np.ndarray:
+        """Sorted keys of all documents, uint64 [N]: of what they are after cleaning."""
+        keys, key = [np.empty(0, np.uint64)], 0
+        for batch in batches(corpus.documents()):
+            found = _keys(self._clean(batch)[2])
+            if not batch.part:
+                keys.append(found)
+                continue
+            for part in found:
+                key = join(key, int(part))
+            if batch.closings[0] != "none":
+                keys.append(np.array([key], np.uint64))
+                key = 0
+        self._dropped()
+        return np.unique(np.concatenate(keys))
+
+    def _clean(self, batch: Batch) -> tuple[list[int], list[str], list[bytes]]:
+        """Indices of the documents that stay, their text with the line break that closes a line, the same in UTF-8."""
+        kept, texts, raws = [], [], []
+        for i, (text, closing) in enumerate(zip(batch.texts, batch.closings, strict=True)):
+            document = self._cleaner.clean(Document(text, "", closing=closing))
+            if document is not None:
+                text = document.text + "\n" if closing == "line" else document.text
+                kept.append(i)
+                texts.append(text)
+                raws.append(text.encode())
+        return kept, texts, raws
+
+    def _dropped(self) -> Counter[str]:
+        dropped = Counter(self._cleaner.reasons)
+        self._cleaner.reasons.clear()
+        return dropped
+
+
+def join(key: int, part: int) -> int:
+    """Key of a document known so far by `key` (0: nothing yet) that goes on with a part."""
+    if not key:
+        return part
+    digest = hashlib.blake2b(key.to_bytes(8, "little") + part.to_bytes(8, "little"), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def _cut(text: str) -> list[str]:
+    """Pieces of a little over _PIECE characters, each but the first beginning with a line's first letter."""
+    cut, start = [], 0
+    while len(text) - start > _PIECE and (found := _LINE.search(text, start + _PIECE)):
+        cut.append(text[start : found.end()])
+        start = found.end()
+    return [*cut, text[start:]]
+
+
+def _keys(raws: list[bytes]) -> np.ndarray:
+    return np.frombuffer(b"".join(hashlib.blake2b(raw, digest_size=8).digest() for raw in raws), "<u8")
