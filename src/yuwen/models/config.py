@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from typing_extensions import Self
 
 from yuwen.config import Config
@@ -19,6 +19,9 @@ class ModelConfig(Config):
     family's `config.json`; `CONSTANT` holds keys whose other values would be another architecture; `HARMLESS` names
     keys that do not change what the weights compute. Any other key is refused: nothing is silently ignored.
     """
+
+    # strict: a width of "48" or 48.0 would pass as a number but not as a shape
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
     vocabulary: int = Field(gt=0, le=16_777_216)
     context: int = Field(default=1024, gt=0, le=16_777_216)
@@ -40,10 +43,17 @@ class ModelConfig(Config):
     @classmethod
     def from_published(cls, values: Mapping[str, Any], where: str) -> Self:
         """Settings from a `config.json` read at `where`. UserError for a key that asks for something not built here."""
+        for ours in ("vocabulary", "context", "layers", "width", "heads"):
+            if values.get(cls.PUBLISHED[ours]) is None:
+                raise UserError(
+                    f"{where}: no {cls.PUBLISHED[ours]}: not the complete config.json of a {cls.MODEL_TYPE}"
+                )
         taken = {ours: values[theirs] for ours, theirs in cls.PUBLISHED.items() if values.get(theirs) is not None}
         for key, constant in cls.CONSTANT.items():
             if key in values and values[key] is not None and values[key] != constant:
-                raise UserError(f"{where}: {key}={values[key]!r} is not supported for {cls.MODEL_TYPE} (only {constant!r})")
+                raise UserError(
+                    f"{where}: {key}={values[key]!r} is not supported for {cls.MODEL_TYPE} (only {constant!r})"
+                )
         known = set(cls.PUBLISHED.values()) | set(cls.CONSTANT) | cls.HARMLESS | EVERYWHERE
         unknown = sorted(k for k in set(values) - known if not k.startswith("_") and values[k] not in (None, False))
         if unknown:
@@ -53,9 +63,28 @@ class ModelConfig(Config):
 
 # Keys of any published config.json that say nothing about what the weights compute.
 EVERYWHERE = frozenset(
-    "architectures model_type torch_dtype dtype transformers_version use_cache bos_token_id eos_token_id pad_token_id "
-    "initializer_range output_attentions output_hidden_states return_dict name_or_path id2label label2id "
-    "problem_type chunk_size_feed_forward is_encoder_decoder yuwen".split()
+    [
+        "architectures",
+        "model_type",
+        "torch_dtype",
+        "dtype",
+        "transformers_version",
+        "use_cache",
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "initializer_range",
+        "output_attentions",
+        "output_hidden_states",
+        "return_dict",
+        "name_or_path",
+        "id2label",
+        "label2id",
+        "problem_type",
+        "chunk_size_feed_forward",
+        "is_encoder_decoder",
+        "yuwen",
+    ]
 )
 
 

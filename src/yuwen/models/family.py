@@ -54,7 +54,9 @@ def config_from_published(values: Mapping[str, Any], where: str) -> ModelConfig:
         if values.get("model_type") == known.config.MODEL_TYPE:
             architectures = values.get("architectures") or [known.config.ARCHITECTURE]
             if known.config.ARCHITECTURE not in architectures:
-                raise UserError(f"{where}: architecture {architectures[0]} is not supported (only {known.config.ARCHITECTURE})")
+                raise UserError(
+                    f"{where}: architecture {architectures[0]} is not supported (only {known.config.ARCHITECTURE})"
+                )
             return known.config.from_published(values, where)
     known_types = ", ".join(sorted(known.config.MODEL_TYPE for known in FAMILIES.values()))
     raise UserError(f"{where}: model_type {values.get('model_type')!r} is not a family known here ({known_types})")

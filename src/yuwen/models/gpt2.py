@@ -32,7 +32,7 @@ from yuwen.nn import (
 class GPT2Config(ModelConfig):
     """Shape of a GPT-2."""
 
-    ffn: int = Field(default=0, ge=0, description="0: 4 x width")
+    ffn: int = Field(default=0, ge=0, le=16_777_216, description="0: 4 x width")
     norm_eps: float = Field(default=1e-5, gt=0)
     tied: bool = True
     dropout: float = Field(default=0.0, ge=0, lt=1)
@@ -56,8 +56,19 @@ class GPT2Config(ModelConfig):
         "add_cross_attention": False,
     }
     HARMLESS: ClassVar[frozenset[str]] = frozenset(
-        "n_ctx attn_pdrop embd_pdrop resid_pdrop reorder_and_upcast_attn summary_type summary_use_proj "
-        "summary_activation summary_proj_to_labels summary_first_dropout task_specific_params".split()
+        [
+            "n_ctx",
+            "attn_pdrop",
+            "embd_pdrop",
+            "resid_pdrop",
+            "reorder_and_upcast_attn",
+            "summary_type",
+            "summary_use_proj",
+            "summary_activation",
+            "summary_proj_to_labels",
+            "summary_first_dropout",
+            "task_specific_params",
+        ]
     )
 
     @model_validator(mode="before")

@@ -34,8 +34,8 @@ class LlamaConfig(ModelConfig):
     """Shape of a LLaMA. `ffn` is the hidden width of the feed-forward; `tied` shares embedding and head."""
 
     kv_heads: int = Field(default=0, ge=0, description="0: as many as heads")
-    head_width: int = Field(default=0, ge=0, description="0: width / heads")
-    ffn: int = Field(default=0, ge=0, description="0: 8/3 of the width, rounded up to 64")
+    head_width: int = Field(default=0, ge=0, le=65_536, description="0: width / heads")
+    ffn: int = Field(default=0, ge=0, le=16_777_216, description="0: 8/3 of the width, rounded up to 64")
     rope_theta: float = Field(default=10_000.0, gt=0)
     norm_eps: float = Field(default=1e-6, gt=0)
     tied: bool = True
@@ -59,13 +59,18 @@ class LlamaConfig(ModelConfig):
         "attention_bias": "attention_bias",
     }
     CONSTANT: ClassVar[Mapping[str, Any]] = {"hidden_act": "silu"}
-    HARMLESS: ClassVar[frozenset[str]] = frozenset({"attention_dropout", "pretraining_tp", "rope_interleaved", "is_llama_config"})
+    HARMLESS: ClassVar[frozenset[str]] = frozenset(
+        {"attention_dropout", "pretraining_tp", "rope_interleaved", "is_llama_config"}
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: Any) -> Any:
         values = dict(values)
-        width, heads = values.get("width", cls.model_fields["width"].default), values.get("heads", cls.model_fields["heads"].default)
+        width, heads = (
+            values.get("width", cls.model_fields["width"].default),
+            values.get("heads", cls.model_fields["heads"].default),
+        )
         if isinstance(heads, int) and isinstance(width, int) and heads > 0:
             values["kv_heads"] = values.get("kv_heads") or heads
             values["head_width"] = values.get("head_width") or cls._head_width(width, heads)
@@ -143,7 +148,9 @@ def weights(config: LlamaConfig, *, qk_norm: bool = False) -> list[Entry]:
         *(Same(f"{feedforward}{name}.weight", f"{layer}mlp.{name}_proj.weight") for name in ("gate", "up", "down")),
     ]
     for kind in ("weight", "bias") if config.attention_bias else ("weight",):
-        entries += [Same(f"{attention}{ours}.{kind}", f"{layer}self_attn.{theirs}.{kind}") for ours, theirs in projections]
+        entries += [
+            Same(f"{attention}{ours}.{kind}", f"{layer}self_attn.{theirs}.{kind}") for ours, theirs in projections
+        ]
     if qk_norm:
         entries += [
             Same(attention + "query_norm.weight", layer + "self_attn.q_norm.weight"),

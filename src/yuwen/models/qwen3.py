@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
+from typing_extensions import Self
 
 from yuwen.models.decoder import Decoder, initialise
 from yuwen.models.llama import LlamaConfig, block
@@ -27,7 +28,13 @@ class Qwen3Config(LlamaConfig):
     ARCHITECTURE: ClassVar[str] = "Qwen3ForCausalLM"
     MODEL_TYPE: ClassVar[str] = "qwen3"
     CONSTANT: ClassVar[Mapping[str, Any]] = {"hidden_act": "silu", "use_sliding_window": False}
-    HARMLESS: ClassVar[frozenset[str]] = frozenset({"attention_dropout", "sliding_window", "max_window_layers", "layer_types"})
+    HARMLESS: ClassVar[frozenset[str]] = frozenset(
+        {"attention_dropout", "sliding_window", "max_window_layers", "layer_types"}
+    )
+
+    @classmethod
+    def from_published(cls, values: Mapping[str, Any], where: str) -> Self:
+        return super().from_published({"head_dim": 128, **values}, where)
 
 
 def build(config: Qwen3Config, generator: torch.Generator | None = None) -> Decoder:

@@ -58,7 +58,6 @@ def per_layer(layers: int, entries: Sequence[Entry]) -> Iterator[Entry]:
     """The entries once for each layer, with {n} replaced by its number."""
     for n in range(layers):
         for entry in entries:
-            ours: str | tuple[str, ...]
             if isinstance(entry, Stacked):
                 yield Stacked(tuple(o.format(n=n) for o in entry.ours), entry.theirs.format(n=n), entry.transposed)
             else:
@@ -70,7 +69,9 @@ def to_published(entries: Sequence[Entry], weights: Mapping[str, Tensor]) -> dic
     return {entry.theirs: entry.to_published(weights) for entry in entries}
 
 
-def from_published(entries: Sequence[Entry], published: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str], list[str]]:
+def from_published(
+    entries: Sequence[Entry], published: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str], list[str]]:
     """(our weights, published names that are missing, published names nobody used)."""
     ours: dict[str, Tensor] = {}
     missing = []

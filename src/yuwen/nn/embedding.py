@@ -19,7 +19,7 @@ class TokenEmbedding(nn.Module):
 
 
 class LearnedPositions(nn.Module):
-    """A vector for each absolute position (Vaswani et al. 2017, section 3.5; GPT-2). positions [B or 1, T] -> [.., T, D]."""
+    """A vector for each absolute position (Vaswani et al. 2017, section 3.5). positions [B or 1, T] -> [B or 1, T, D]."""
 
     def __init__(self, context: int, width: int) -> None:
         super().__init__()
@@ -34,7 +34,9 @@ class LearnedPositions(nn.Module):
 class TokenHead(nn.Module):
     """Hidden states to scores: h W^T (+ b). `tied_to` shares the embedding's table (Press & Wolf 2017)."""
 
-    def __init__(self, vocabulary: int, width: int, *, tied_to: TokenEmbedding | None = None, bias: bool = False) -> None:
+    def __init__(
+        self, vocabulary: int, width: int, *, tied_to: TokenEmbedding | None = None, bias: bool = False
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocabulary, width)) if tied_to is None else tied_to.weight
         self.bias = nn.Parameter(torch.zeros(vocabulary)) if bias else None

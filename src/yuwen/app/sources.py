@@ -1,0 +1,97 @@
+"""MODEL, as every verb takes it: a run, a folder, or a name on the Hugging Face Hub → a folder on this machine."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+from yuwen.errors import UserError
+
+FORMS = "a run folder, a Hugging Face folder, or hf:org/name[@revision]"
+
+# Never pickles, code, or the same weights in other formats.
+_WANTED = [
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "model-*-of-*.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "chat_template.jinja",
+]
+
+
+def resolve(source: str) -> Path:
+    """The folder that holds config.json and the weights of MODEL. UserError says what is there instead."""
+    if source.startswith("hf:"):
+        return _from_hub(source)
+    if source.startswith("pypi:"):
+        raise UserError(f"{source}: weights from PyPI packages come with a later version; for now give {FORMS}")
+    path = Path(source).expanduser()
+    if path.suffix == ".gguf":
+        raise UserError(f"{source}: GGUF files come with a later version; for now give {FORMS}")
+    if path.is_file():
+        raise UserError(f"{source} is a file: give its folder, {path.parent}")
+    if not path.is_dir():
+        hub = f"; on the Hub: hf:{source}" if re.fullmatch(r"[\w.-]+/[\w.-]+", source) else ""
+        raise UserError(f"no model at {source}: give {FORMS}{hub}")
+    if (path / "config.json").is_file():
+        return path
+    return _from_run(path)
+
+
+def _from_run(run: Path) -> Path:
+    """A run's best checkpoint, else its last."""
+    for link in ("best", "last"):
+        if (run / link / "config.json").is_file():
+            return (run / link).resolve()
+    if (run / "recipe.yaml").is_file():
+        raise UserError(f"{run}: a run without a checkpoint yet (neither best nor last): let it train longer")
+    raise UserError(f"{run}: neither a run folder (no best, no last) nor a Hugging Face folder (no config.json)")
+
+
+def _from_hub(source: str) -> Path:
+    match = re.fullmatch(r"hf:([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", source)
+    if match is None:
+        raise UserError(f"{source}: a model on the Hub is written hf:org/name or hf:org/name@revision")
+    name, revision = match[1], match[2] or "main"
+
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
+
+    origin = "the local cache (HF_HUB_OFFLINE)" if constants.HF_HUB_OFFLINE else constants.ENDPOINT
+    _note(f"fetching {name}@{revision} from {origin}: {', '.join(_WANTED)}")
+    try:
+        folder = Path(snapshot_download(name, revision=revision, allow_patterns=_WANTED))
+    except GatedRepoError:
+        raise UserError(f"{source}: access must be asked for on the Hub, then: hf auth login") from None
+    except RepositoryNotFoundError:
+        raise UserError(f"{source}: no such model at {origin} (or it is private: hf auth login)") from None
+    except RevisionNotFoundError:
+        raise UserError(f"{source}: {name} has no revision {revision}") from None
+    except LocalEntryNotFoundError:
+        how = (
+            "unset HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "check the network, or set HF_ENDPOINT to a mirror"
+        )
+        raise UserError(f"{source}: not in the local cache, and {origin} gives no answer: {how}") from None
+    except (HfHubHTTPError, HFValidationError) as error:
+        raise UserError(f"{source}: {' '.join(str(error).split())[:200]}") from None
+    files = sorted(path.name for path in folder.iterdir())
+    _note(f"{name}@{folder.name[:12]}: {', '.join(files) or 'none of these files'} in {folder}")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{source}: no config.json there: not a model that can be loaded")
+    return folder
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,7 @@
+"""Other people's formats: the Hugging Face folder, in and out."""
+
+from __future__ import annotations
+
+from yuwen.interop.hf import export_folder, load_folder, save_folder
+
+__all__ = ["export_folder", "load_folder", "save_folder"]

@@ -1,0 +1,205 @@
+"""The Hugging Face folder: config.json, model.safetensors, tokenizer.json, generation_config.json. Both ways.
+
+Loading goes from cheap to dear, and stops at the first thing that does not fit: settings, then the headers of the
+weight files against the shapes those settings ask for, then the tokenizer's size, and only then the weights, which are
+mapped rather than read and put in place of a model built without memory (on PyTorch's meta device).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from yuwen.errors import UserError
+from yuwen.interop.json_file import read_json, write_json
+from yuwen.interop.weight_files import SINGLE, WeightFiles, few, save_weights
+from yuwen.models import Decoder, build, config_from_published, family
+from yuwen.models.weights import from_published, to_published
+
+if TYPE_CHECKING:
+    from yuwen.tokens import Tokenizer
+
+# What published files hold beside weights: tables that follow from the settings.
+_BUFFERS = re.compile(r"(.*\.)?(attn\.(masked_)?bias|rotary_emb\.inv_freq)")
+# Heads that someone trained for another use of the same body.
+_HEADS = re.compile(r"(score|classifier|qa_outputs|multiple_choice_head|v_head|value_head|cls)\..*")
+
+
+def save_folder(
+    folder: Path,
+    model: Decoder,
+    tokenizer: Tokenizer | None = None,
+    *,
+    generation: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Writes a model so that transformers opens it too; `generation` adds to generation_config.json.
+
+    The folder is made when absent, its files are replaced; who needs them to appear at once writes to a folder of
+    another name and renames it (`export_folder`). UserError if the tokenizer has ids the model lacks, OSError when
+    the disk refuses.
+    """
+    _check_fit(tokenizer, model, str(folder))
+    start, end, pad, stop = None, None, None, None
+    if tokenizer is not None:
+        start, end, pad = tokenizer.start_id, tokenizer.end_id, tokenizer.pad_id
+        stop = [end, *sorted(tokenizer.stop_ids - {end})] if end is not None else None
+    folder.mkdir(parents=True, exist_ok=True)
+    # Not pad_token_id: transformers would never train the embedding of that id, which is our end token's.
+    ids = {"bos_token_id": start, "eos_token_id": end, "torch_dtype": str(dtype).removeprefix("torch.")}
+    write_json(folder / "config.json", {**model.config.published(), **ids})
+    settings = {"bos_token_id": start, "eos_token_id": stop, "pad_token_id": pad, **(generation or {})}
+    write_json(folder / "generation_config.json", {key: value for key, value in settings.items() if value is not None})
+    save_weights(folder / SINGLE, to_published(_entries(model), model.state_dict()), dtype)
+    shutil.copymode(folder / "config.json", folder / SINGLE)  # safetensors lets only the owner read what it writes
+    if tokenizer is not None:
+        tokenizer.save(folder)
+
+
+def export_folder(
+    folder: Path,
+    model: Decoder,
+    tokenizer: Tokenizer | None = None,
+    *,
+    generation: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """`save_folder` to a new folder that appears whole or not at all. UserError if something is there already."""
+    check_free(folder)
+    folder = folder.absolute()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
+        partial = Path(temporary) / folder.name  # inside, so that its permissions are the usual ones
+        save_folder(partial, model, tokenizer, generation=generation, dtype=dtype)
+        for path in [*partial.iterdir(), partial]:
+            _sync(path)
+        partial.rename(folder)
+        _sync(folder.parent)
+
+
+def check_free(folder: Path) -> None:
+    """Raises UserError unless nothing, or an empty folder, has that name."""
+    if folder.is_dir() and not any(folder.iterdir()):
+        return
+    if folder.exists() or folder.is_symlink():
+        raise UserError(f"{folder} exists already: choose another name or remove it first")
+
+
+def load_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> tuple[Decoder, Tokenizer | None]:
+    """The model (in evaluation mode) and the tokenizer, if there is one, of a folder in the Hugging Face layout.
+
+    Weights of `dtype` are mapped from the file, others converted; None keeps the type they are stored in. UserError
+    for anything malformed, for a shape that config.json does not ask for, and for weights unset or unused.
+    """
+    config = config_from_published(read_json(folder / "config.json"), str(folder / "config.json"))
+    with torch.device("meta"):
+        model = build(config)
+    tokenizer = load_tokenizer(folder)
+    _check_fit(tokenizer, model, str(folder))
+    published = _matched(WeightFiles(folder), model, folder)
+    weights, _, _ = from_published(_entries(model), published)
+    if dtype is None:
+        dtype = functools.reduce(torch.promote_types, {tensor.dtype for tensor in published.values()})
+    _assign(model, {name: tensor.to(dtype) for name, tensor in weights.items()})
+    return model.eval(), tokenizer
+
+
+def load_tokenizer(folder: Path) -> Tokenizer | None:
+    """The folder's tokenizer, or None where it has none."""
+    if (folder / "tokenizer.json").is_file():
+        from yuwen.tokens import Tokenizer
+
+        return Tokenizer.load(folder)
+    others = [name for name in ("tokenizer.model", "vocab.json", "vocab.txt") if (folder / name).is_file()]
+    if others:
+        _note(f"{folder}: {others[0]} without tokenizer.json: the model is loaded without its tokenizer")
+    return None
+
+
+def _entries(model: Decoder) -> Any:
+    return family(model.config.MODEL_TYPE).weights(model.config)
+
+
+def _check_fit(tokenizer: Tokenizer | None, model: Decoder, where: str) -> None:
+    if tokenizer is not None and tokenizer.size > model.config.vocabulary:
+        raise UserError(
+            f"{where}: the tokenizer has {tokenizer.size} ids, the model only {model.config.vocabulary}: "
+            "they do not belong together"
+        )
+
+
+def _matched(files: WeightFiles, model: Decoder, folder: Path) -> dict[str, Tensor]:
+    """The file's tensors under the published names, once every name and every shape is as config.json asks."""
+    config, entries = model.config, _entries(model)
+    expected = to_published(entries, model.state_dict())  # on the meta device: shapes only
+    body = next(iter(expected)).split(".")[0]  # files of a body alone leave this first part of the names out
+    stored: dict[str, str] = {}
+    for name in files.shapes:
+        full = f"{body}.{name}" if f"{body}.{name}" in expected else name
+        if full in stored:
+            raise UserError(f"{folder}: {stored[full]} and {name} are the same weight")
+        stored[full] = name
+    missing = [name for name in expected if name not in stored]
+    extra = [name for name in stored if name not in expected]
+    buffers = [name for name in extra if _BUFFERS.fullmatch(name)]
+    heads = [name for name in extra if _HEADS.fullmatch(name)]
+    copies = [name for name in extra if name == "lm_head.weight" and config.tied]
+    unused = sorted(set(extra) - {*buffers, *heads, *copies})
+    if missing:
+        also = f"; without a place: {few(unused)}" if unused else ""
+        raise UserError(
+            f"{folder}: {len(missing)} weights of this {config.MODEL_TYPE} are missing: {few(missing)}{also}"
+        )
+    if unused:
+        raise UserError(f"{folder}: {len(unused)} weights have no place in this {config.MODEL_TYPE}: {few(unused)}")
+    for name, tensor in expected.items():
+        shape = files.shapes[stored[name]]
+        if shape != tuple(tensor.shape):
+            raise UserError(f"{folder}: {name} is {list(shape)}, but config.json asks for {list(tensor.shape)}")
+        files.dtype(stored[name])
+    if buffers:
+        _note(f"{folder}: not weights, left out: {few(buffers)}")
+    if heads:
+        _note(f"{folder}: a head for another task, left out: {few(heads)}")
+    published = {name: files.tensor(stored[name]) for name in expected}
+    table = next(entry.theirs for entry in entries if entry.ours == "embedding.weight")
+    for name in copies:
+        if not torch.equal(files.tensor(stored[name]), published[table]):
+            raise UserError(f"{folder}: {name} is not {table}: set tie_word_embeddings to false in config.json")
+    return published
+
+
+def _assign(model: nn.Module, weights: dict[str, Tensor]) -> None:
+    """Puts weights in place of the meta ones, and what is tied to them again by identity."""
+    owners: dict[int, str] = {}
+    tied = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        owner = owners.setdefault(id(parameter), name)
+        if owner != name:
+            tied[name] = owner
+    model.load_state_dict({**weights, **{name: weights[owner] for name, owner in tied.items()}}, assign=True)
+    for name, owner in tied.items():
+        module, _, leaf = name.rpartition(".")
+        setattr(model.get_submodule(module), leaf, model.get_parameter(owner))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

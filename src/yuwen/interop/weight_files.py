@@ -1,0 +1,113 @@
+"""The weights of a folder: safetensors files, memory-mapped, and nothing that could run code.
+
+A safetensors file is an 8-byte header length, a JSON header of name → dtype, shape, byte range, and the bytes. The
+library checks all of it before it maps anything (length at most 100 MB, ranges inside the file, bytes = shape x
+dtype), so a lying header costs no memory; here its verdict becomes one line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from yuwen.errors import UserError
+from yuwen.interop.json_file import read_json
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+_FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+
+
+class WeightFiles:
+    """All weights of a folder by their published name. A tensor's bytes are read from the disk when first touched."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = find_weights(folder)
+        self._file_of: dict[str, tuple[Path, Any]] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.dtypes: dict[str, str] = {}
+        for path in self.files:
+            handle = _open(path)
+            for name in handle.keys():  # noqa: SIM118 (not a dict)
+                if name in self._file_of:
+                    raise UserError(f"{folder}: {name} is both in {self._file_of[name][0].name} and in {path.name}")
+                part = handle.get_slice(name)
+                self._file_of[name] = path, handle
+                self.shapes[name], self.dtypes[name] = tuple(part.get_shape()), part.get_dtype()
+
+    def dtype(self, name: str) -> torch.dtype:
+        """The floating-point type a weight is stored in. UserError for integers: those weights are quantised."""
+        if self.dtypes[name] not in _FLOATS:
+            path = self._file_of[name][0]
+            raise UserError(f"{path}: {name} is stored as {self.dtypes[name]}; only {', '.join(_FLOATS)} can be loaded")
+        return _FLOATS[self.dtypes[name]]
+
+    def tensor(self, name: str) -> Tensor:
+        """A weight, mapped privately: writing to it never reaches the file."""
+        path, handle = self._file_of[name]
+        try:
+            return handle.get_tensor(name)
+        except (SafetensorError, RuntimeError) as error:
+            raise UserError(f"{path}: {name} cannot be read ({error}): download the file again") from None
+
+
+def find_weights(folder: Path) -> list[Path]:
+    """The safetensors files of a folder, one or the shards of an index, sorted. UserError if there are none."""
+    if (folder / SINGLE).is_file():
+        return [folder / SINGLE]
+    if (folder / INDEX).is_file():
+        return _shards(folder / INDEX)
+    pickles = sorted(p.name for p in folder.glob("*") if p.suffix in (".bin", ".pt", ".pth", ".ckpt") and p.is_file())
+    if pickles:
+        raise UserError(
+            f"{folder}: {pickles[0]} is a pickle, which can run code when opened: never loaded here; convert it once, "
+            "where you trust it: transformers.AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER)"
+        )
+    raise UserError(f"{folder}: no weights ({SINGLE} or {INDEX}): is it the folder of a model?")
+
+
+def _shards(index: Path) -> list[Path]:
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UserError(f"{index}: no weight_map: download it again")
+    names = set(weight_map.values())
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
+            raise UserError(f"{index}: {name!r} is not the name of a safetensors file in the same folder")
+    missing = sorted(name for name in names if not (index.parent / name).is_file())
+    if missing:
+        raise UserError(f"{index.parent}: {few(missing)} missing of {len(names)} shards: download again")
+    return [index.parent / name for name in sorted(names)]
+
+
+def _open(path: Path) -> Any:
+    try:
+        return safe_open(path, framework="pt")
+    except SafetensorError as error:
+        reason = str(error).removeprefix("Error while deserializing header: ")
+        raise UserError(f"{path}: damaged or not a safetensors file ({reason}): download or write it again") from None
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+    """Writes weights to one safetensors file. OSError when the disk refuses."""
+    tensors = {name: tensor.detach().to(dtype).contiguous() for name, tensor in weights.items()}
+    try:
+        save_file(tensors, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from None
+
+
+def few(names: list[str]) -> str:
+    """The first three names, and how many more there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
