@@ -42,7 +42,9 @@ def processor() -> str:
 @functools.cache
 def instruction_sets() -> dict[str, bool]:
     """The vector instruction sets that decide speed, as the operating system reports them."""
-    flags = next((set(line.split(":", 1)[1].split()) for line in _cpuinfo() if line.startswith(("flags", "Features"))), set())
+    flags = next(
+        (set(line.split(":", 1)[1].split()) for line in _cpuinfo() if line.startswith(("flags", "Features"))), set()
+    )
     names = {"avx2": "avx2", "avx512": "avx512f", "avx512_vnni": "avx512_vnni", "avx512_bf16": "avx512_bf16"}
     names |= {"amx": "amx_tile", "neon": "asimd", "sve": "sve"}
     present = {name: flag in flags for name, flag in names.items()}
@@ -71,7 +73,10 @@ def _memory_limits() -> list[tuple[int, int]]:
     """(limit, used) bytes of each control group this process is in that has a limit."""
     limits = []
     for folder in _groups("memory"):
-        for limit_file, used_file in (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usage_in_bytes")):
+        for limit_file, used_file in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
             limit = (_read(folder / limit_file) or "").strip()
             if limit.isdigit():
                 statistics = dict(line.split() for line in (_read(folder / "memory.stat") or "").splitlines())

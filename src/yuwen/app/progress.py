@@ -11,8 +11,6 @@ from typing import Any
 
 from typing_extensions import Self
 
-from yuwen.cli._output import note
-
 INTERVAL = 10.0  # seconds between plain lines
 
 
@@ -64,7 +62,7 @@ class Progress:
         if self._bar:
             self._bar.console.print(text, markup=False, highlight=False)
         elif not self.quiet:
-            note(text)
+            print(text, file=sys.stderr, flush=True)
 
     def sample(self, prompt: str, text: str) -> None:
         """Shows what the model wrote after a prompt."""

@@ -13,7 +13,9 @@ app = typer.Typer()
 
 @app.command()
 def doctor(
-    again: Annotated[bool, typer.Option("--again", help="Try the compiler anew instead of reading the kept verdict.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Try the compiler anew instead of reading the kept verdict.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show versions, processor, memory, compiler, and what precision and speed-ups will be used and why."""

@@ -80,7 +80,9 @@ app = typer.Typer(
 
 
 @app.callback()
-def yuwen(ctx: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def yuwen(
+    ctx: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
     """yuwen 语文: the whole life of a language model, from raw text to a model that is used."""
     if version:
         print(f"yuwen {__version__}")
