@@ -19,7 +19,7 @@ class TokenEmbedding(nn.Module):
 
 
 class LearnedPositions(nn.Module):
-    """A vector for each absolute position (Vaswani et al. 2017, section 3.5). positions [B or 1, T] -> [B or 1, T, D]."""
+    """A vector for each absolute position (Vaswani et al. 2017, section 3.5). [B or 1, T] -> [B or 1, T, D]."""
 
     def __init__(self, context: int, width: int) -> None:
         super().__init__()

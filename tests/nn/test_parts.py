@@ -1,0 +1,104 @@
+"""Norms, feed-forwards, embeddings, blocks: each against its equation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers.activations import ACT2FN
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+
+from yuwen.nn import (
+    Attention,
+    Causal,
+    FeedForward,
+    GatedFeedForward,
+    LayerNorm,
+    PreNormBlock,
+    RMSNorm,
+    TokenEmbedding,
+    TokenHead,
+)
+from yuwen.nn.feedforward import ACTIVATIONS
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("eps", [1e-6, 1e-2])
+def test_rms_norm_rounds_as_llama_does(dtype: torch.dtype, eps: float) -> None:
+    ours, theirs = RMSNorm(12, eps).to(dtype), LlamaRMSNorm(12, eps).to(dtype)
+    torch.nn.init.normal_(ours.weight)
+    theirs.weight = ours.weight
+    x = (torch.randn(3, 5, 12) * 3).to(dtype)
+    assert ours(x).dtype == dtype
+    assert torch.equal(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_layer_norm_is_its_equation(bias: bool) -> None:
+    norm, x = LayerNorm(12, 1e-5, bias=bias), torch.randn(3, 5, 12)
+    torch.nn.init.normal_(norm.weight)
+    expected = (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, correction=0) + 1e-5).sqrt() * norm.weight
+    if norm.bias is not None:
+        torch.nn.init.normal_(norm.bias)
+        expected = expected + norm.bias
+    torch.testing.assert_close(norm(x), expected)
+
+
+def test_a_norm_of_zeros_is_finite() -> None:
+    for norm in (RMSNorm(4), LayerNorm(4)):
+        assert norm(torch.zeros(1, 4)).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations_are_the_published_ones(name: str) -> None:
+    x = torch.linspace(-8, 8, 1001)
+    torch.testing.assert_close(ACTIVATIONS[name](x), ACT2FN[name](x), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_feed_forwards_are_their_equations(bias: bool) -> None:
+    x = torch.randn(2, 3, 8)
+    plain = FeedForward(8, 20, activation="relu", bias=bias)
+    torch.testing.assert_close(plain(x), plain.down(plain.up(x).clamp(min=0)))
+    gated = GatedFeedForward(8, 20, bias=bias)
+    gate = gated.gate(x)
+    torch.testing.assert_close(gated(x), gated.down(gate * torch.sigmoid(gate) * gated.up(x)))
+    assert (plain.up.bias is not None) == (gated.gate.bias is not None) == bias
+
+
+def test_a_tied_head_is_the_embedding() -> None:
+    embedding = TokenEmbedding(10, 4)
+    head = TokenHead(10, 4, tied_to=embedding)
+    torch.nn.init.normal_(embedding.weight)
+    assert head.weight is embedding.weight
+    ids = torch.tensor([[1, 9]])
+    assert torch.equal(embedding(ids), embedding.weight[[1, 9]][None])
+    torch.testing.assert_close(head(embedding(ids)), embedding(ids) @ embedding.weight.T)
+    assert TokenHead(10, 4).weight is not embedding.weight
+    assert TokenHead(10, 4, bias=True).bias is not None
+
+
+def test_a_block_is_two_residual_lines() -> None:
+    block = PreNormBlock(RMSNorm(8), Attention(8, 2), RMSNorm(8), GatedFeedForward(8, 16))
+    x, allowed = torch.randn(2, 5, 8), Causal().resolve(5, 5, torch.device("cpu"))
+    h = x + block.attention(block.attention_norm(x), allowed)
+    torch.testing.assert_close(block(x, allowed), h + block.feedforward(block.feedforward_norm(h)))
+
+
+def test_dropout_falls_on_the_branches_and_keeps_the_mean() -> None:
+    block = PreNormBlock(RMSNorm(8), Attention(8, 2), RMSNorm(8), GatedFeedForward(8, 16), dropout=0.5)
+    torch.nn.init.zeros_(block.feedforward.down.weight)  # one random branch: the mean is then the undropped value
+    x, allowed = torch.randn(1, 3, 8), Causal().resolve(3, 3, torch.device("cpu"))
+    with torch.no_grad():
+        exact = block.eval()(x, allowed)
+        runs = torch.stack([block.train()(x, allowed) for _ in range(2000)])
+    torch.testing.assert_close(runs.mean(0), exact, atol=0.06, rtol=0)
+    branch = exact - x
+    seen = (runs - x) / branch
+    assert (torch.isclose(seen, torch.tensor(0.0), atol=1e-3) | torch.isclose(seen, torch.tensor(2.0), atol=1e-2)).all()
+    assert F.dropout(x, 0.0, True).equal(x)
