@@ -1,0 +1,125 @@
+"""Learns a vocabulary from text: byte-level BPE, WordPiece, Unigram, words or characters."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from importlib import resources
+from typing import Any, Literal
+
+import pydantic
+from tokenizers import AddedToken, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer as Backend
+
+from yuwen.config import Config
+from yuwen.errors import UserError
+from yuwen.text.document import Document
+from yuwen.tokens.sample import bounded_sample
+from yuwen.tokens.split import by_script, prepare
+from yuwen.tokens.tokenizer import Tokenizer
+
+END, UNKNOWN = "<|endoftext|>", "<|unk|>"
+SPECIALS = [END, "<|im_start|>", "<|im_end|>"]
+Kind = Literal["bpe", "wordpiece", "unigram", "word", "char"]
+# Unigram weighs every substring of its sample at once: about 400 bytes of memory for a byte of text, BPE about 60.
+_SAMPLE_BYTES = {"bpe": 16 << 20, "wordpiece": 16 << 20, "unigram": 2 << 20, "word": 64 << 20}
+log = logging.getLogger(__name__)
+
+
+class TokenizerConfig(Config):
+    """What to learn. `vocabulary` counts everything, special tokens included."""
+
+    kind: Kind = "bpe"
+    vocabulary: int = pydantic.Field(default=8192, ge=8)
+    sample_bytes: int | None = pydantic.Field(default=None, ge=1)
+    """UTF-8 bytes of text to learn from, drawn uniformly; by default 16 MiB (unigram 2, word 64; char reads it all)."""
+    minimum_count: int = pydantic.Field(default=2, ge=1)
+    """A pair (bpe, wordpiece), a word or a character seen less often is not learned; the char kind keeps all by 1."""
+
+    @pydantic.model_validator(mode="after")
+    def _room_for_bytes(self) -> TokenizerConfig:
+        least = 256 + len(SPECIALS)
+        if self.kind in ("bpe", "unigram") and self.vocabulary < least:
+            raise ValueError(f"vocabulary={self.vocabulary} has no room for the 256 bytes: give at least {least}")
+        return self
+
+
+def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
+    """Trains a tokenizer of `config.kind` on a stream of texts, in memory that does not grow with the stream.
+
+    It may come out smaller than asked for where the text offers no more; that is logged.
+    Raises UserError when there is no text, or the vocabulary cannot hold the text's own characters.
+    """
+    backend = _characters(texts, config) if config.kind == "char" else _learned(texts, config)
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_input_names": ["input_ids", "attention_mask"],
+        "clean_up_tokenization_spaces": False,
+        "eos_token": END,
+        "pad_token": END,
+        "chat_template": resources.files("yuwen.tokens").joinpath("chatml.j2").read_text(encoding="utf-8"),
+    }
+    if backend.token_to_id(UNKNOWN) is not None:
+        settings["unk_token"] = UNKNOWN
+    tokenizer = Tokenizer(backend, settings)
+    if tokenizer.size > config.vocabulary:
+        raise UserError(
+            f"tokenizer.vocabulary={config.vocabulary} cannot hold the text's own characters: "
+            f"give at least {tokenizer.size}"
+        )
+    if tokenizer.size < config.vocabulary:
+        log.info("vocabulary of %d instead of %d: the text offers no more", tokenizer.size, config.vocabulary)
+    return tokenizer
+
+
+def training_texts(documents: Iterable[Document]) -> Iterator[str]:
+    """Texts as the model will meet them: documents that are lines keep the line break that follows them."""
+    return (document.text + ("\n" if document.closing == "line" else "") for document in documents)
+
+
+def _learned(texts: Iterable[str], config: TokenizerConfig) -> Backend:
+    sample = bounded_sample(texts, config.sample_bytes or _SAMPLE_BYTES[config.kind])
+    if not any(piece.strip() for piece in sample):
+        raise UserError("no text to train a tokenizer on: the data is empty")
+    specials = SPECIALS if config.kind in ("bpe", "unigram") else [*SPECIALS, UNKNOWN]
+    common: dict[str, Any] = {"vocab_size": config.vocabulary, "special_tokens": specials, "show_progress": False}
+    bytes_as_letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer: Any
+    if config.kind == "bpe":
+        backend = Backend(models.BPE())
+        trainer = trainers.BpeTrainer(**common, min_frequency=config.minimum_count, initial_alphabet=bytes_as_letters)
+    elif config.kind == "unigram":
+        backend = Backend(models.Unigram())
+        trainer = trainers.UnigramTrainer(**common, initial_alphabet=bytes_as_letters)
+    elif config.kind == "wordpiece":
+        backend = Backend(models.WordPiece(unk_token=UNKNOWN))
+        # Half of the entries at most go to single characters: rare ones are unknown rather than crowding out words.
+        trainer = trainers.WordPieceTrainer(
+            **common, min_frequency=config.minimum_count, limit_alphabet=config.vocabulary // 2
+        )
+    else:
+        backend = Backend(models.WordLevel(unk_token=UNKNOWN))
+        trainer = trainers.WordLevelTrainer(**common, min_frequency=config.minimum_count)
+    prepare(backend, config.kind)
+    if config.kind in ("bpe", "unigram"):
+        backend.pre_tokenizer = by_script(training=True)
+    backend.train_from_iterator(sample, trainer)
+    prepare(backend, config.kind)
+    return backend
+
+
+def _characters(texts: Iterable[str], config: TokenizerConfig) -> Backend:
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    if not counts:
+        raise UserError("no text to train a tokenizer on: the data is empty")
+    specials = [*SPECIALS, UNKNOWN]
+    common = [character for character, _ in counts.most_common(config.vocabulary - len(specials))]
+    vocabulary = {token: number for number, token in enumerate(itertools.chain(specials, sorted(common)))}
+    backend = Backend(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in specials])
+    prepare(backend, "char")
+    return backend
