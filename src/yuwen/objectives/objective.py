@@ -1,0 +1,48 @@
+"""The contract between an objective and the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from yuwen.data import Sample
+
+
+
+@dataclass(slots=True)
+class Batch:
+    """What the model sees. `counts` says, before anything is computed, how many targets each loss term has here."""
+
+    tensors: dict[str, Tensor]
+    counts: dict[str, int]
+    tokens: int
+
+
+class Term(NamedTuple):
+    """One part of the loss: a sum over targets, still undivided. The loop divides by the global count."""
+
+    sum: Tensor
+    count: int
+    weight: float = 1.0
+
+
+class Objective(Protocol):
+    """Prepares batches and scores them.
+
+    `prepare` is a pure function of its arguments: the same samples and generator state give the same batch, on any
+    number of processes. `loss` returns undivided sums, so that accumulation, packing and data parallelism never change
+    the result. `state` is what the objective carries from step to step; it is saved with the checkpoint.
+    """
+
+    def prepare(self, samples: Sample, rng: np.random.Generator) -> Batch: ...
+
+    def loss(self, model: nn.Module, batch: Batch, state: dict[str, Any]) -> Mapping[str, Term]: ...
+
+    def modules(self) -> list[nn.Module]:
+        """The objective's own modules, for the loop to compile where it compiles the model's."""
+        ...

@@ -1,0 +1,172 @@
+"""The run folder's checkpoints: written whole or not at all, verified before they are trusted.
+
+    checkpoint-N/            a Hugging Face-layout folder: config.json, model.safetensors, tokenizer.json …
+        training/            state.safetensors (the optimiser's memory), state.json (counters)
+            manifest.json    size and SHA-256 of every file, written last
+    last, best               symbolic links
+
+A save goes to a temporary name, every file and folder is fsynced, then renamed: at any moment, whatever kills the
+process, a checkpoint of the final name is complete. The order is: new folder, links, then removal of old ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from yuwen.errors import UserError
+
+_NAME = re.compile(r"checkpoint-(\d+)")
+
+
+@dataclass(slots=True)
+class Saved:
+    """A checkpoint read back: its folder, counters and tensors."""
+
+    folder: Path
+    state: dict[str, Any]
+    tensors: dict[str, Tensor]
+
+
+class Checkpoints:
+    """The checkpoints of one run folder. `keep` newest stay, and the best."""
+
+    def __init__(self, run: Path, *, keep: int = 2, warn: Callable[[str], None] = lambda line: None) -> None:
+        self.run, self.keep, self.warn = run, keep, warn
+
+    def steps(self) -> list[int]:
+        """Steps with a complete checkpoint, rising."""
+        if not self.run.is_dir():
+            return []
+        matches = (_NAME.fullmatch(path.name) for path in self.run.iterdir() if path.is_dir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def save(
+        self,
+        step: int,
+        save_model: Callable[[Path], None],
+        state: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        *,
+        best: bool = False,
+    ) -> Path:
+        """Writes checkpoint `step` and makes it `last` (and `best`). UserError when there is no room: nothing is lost."""
+        from safetensors.torch import save_file
+
+        final = self.run / f"checkpoint-{step}"
+        temporary = self.run / f".writing-checkpoint-{step}"
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            (temporary / "training").mkdir(parents=True)
+            save_model(temporary)
+            save_file({name: t.contiguous() for name, t in tensors.items()}, temporary / "training" / "state.safetensors")
+            _write(temporary / "training" / "state.json", json.dumps(state, indent=1))
+            manifest = {str(path.relative_to(temporary)): _seal(path) for path in _files(temporary)}
+            _write(temporary / "training" / "manifest.json", json.dumps(manifest, indent=1))
+            for folder in (temporary / "training", temporary):
+                _sync(folder)
+            if final.exists():
+                shutil.rmtree(final)
+            temporary.rename(final)
+            _sync(self.run)
+        except Exception as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if isinstance(error, OSError) or "I/O error" in str(error) or "os error" in str(error):
+                raise UserError(
+                    f"{final}: cannot be written ({getattr(error, 'strerror', None) or error}); earlier checkpoints are "
+                    f"whole: make room ({shutil.disk_usage(self.run).free >> 20} MiB free) and continue with --resume auto"
+                ) from error
+            raise
+        self._link("last", final.name)
+        if best:
+            self._link("best", final.name)
+        self._prune()
+        return final
+
+    def load(self, step: int | None = None) -> Saved | None:
+        """The newest checkpoint (up to `step`) that is whole; a damaged one is named and the one before it used."""
+        for number in reversed([s for s in self.steps() if step is None or s <= step]):
+            folder = self.run / f"checkpoint-{number}"
+            damage = damaged(folder)
+            if damage is None:
+                return read(folder)
+            self.warn(f"{folder} is damaged ({damage}): using the checkpoint before it")
+        return None
+
+    def _link(self, name: str, target: str) -> None:
+        temporary = self.run / f".link-{name}"
+        temporary.unlink(missing_ok=True)
+        temporary.symlink_to(target)
+        temporary.replace(self.run / name)
+        _sync(self.run)
+
+    def _prune(self) -> None:
+        linked = {os.readlink(link) for link in (self.run / "last", self.run / "best") if link.is_symlink()}
+        for step in self.steps()[: -max(1, self.keep)]:
+            name = f"checkpoint-{step}"
+            if name not in linked:
+                doomed = self.run / f".removing-{name}"  # a half-removed folder must not look like a checkpoint
+                (self.run / name).rename(doomed)
+                shutil.rmtree(doomed, ignore_errors=True)
+
+
+def read(folder: Path) -> Saved:
+    """Counters and tensors of one checkpoint."""
+    from safetensors.torch import load_file
+
+    training = folder / "training"
+    return Saved(folder, json.loads((training / "state.json").read_text()), load_file(training / "state.safetensors"))
+
+
+def damaged(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, or None: every file must be there with the size and hash of its manifest."""
+    manifest_path = folder / "training" / "manifest.json"
+    try:
+        manifest = json.loads(manifest_path.read_text())
+        for name, seal in manifest.items():
+            path = folder / name
+            if not path.is_file():
+                return f"{name} is missing"
+            if path.stat().st_size != seal["bytes"] or _seal(path) != seal:
+                return f"{name} has changed since it was written"
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return "training/manifest.json cannot be read"
+    return None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            _sync(path)
+            yield path
+
+
+def _seal(path: Path) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Waits until the disk has it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,82 @@
+"""One optimiser step: forward, backward, reduce, clip, move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from yuwen.errors import UserError
+from yuwen.objectives import Batch, Objective
+from yuwen.training.optimizers import OptimizerConfig, Optimizers
+from yuwen.training.precision import Masters
+from yuwen.training.processes import Processes
+
+
+@dataclass(slots=True)
+class Step:
+    """What one step showed: the mean of each loss term over its targets (nats), their weighted sum, the gradient norm."""
+
+    terms: dict[str, float]
+    loss: float
+    gradient_norm: float
+
+
+class Learner:
+    """A model, what it learns from and how its weights move. `step` does one update from some micro-batches."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        objective: Objective,
+        optimizer: OptimizerConfig,
+        *,
+        dtype: torch.dtype = torch.float32,
+        compile: bool = False,
+        processes: Processes | None = None,
+    ) -> None:
+        self.model, self.objective = model, objective
+        self.processes = processes or Processes()
+        self.masters = Masters(model, dtype)
+        self.optimizers = Optimizers(self.masters.named(), optimizer)
+        self.state: dict[str, Any] = {}
+        if compile:
+            compile_parts([model, *objective.modules()])
+
+    def step(self, batches: Sequence[Batch], factor: float) -> Step:
+        """Learns from the micro-batches as from one batch: sums are divided by the counts of all of them, everywhere."""
+        self.model.train()
+        counts: dict[str, float] = {}
+        for batch in batches:
+            for name, count in batch.counts.items():
+                counts[name] = counts.get(name, 0) + count
+        counts = self.processes.sum_counts(counts)
+        if not any(counts.values()):
+            raise UserError("a batch without a single target: check the data and objective settings")
+        sums = dict.fromkeys(counts, 0.0)
+        weights = dict.fromkeys(counts, 1.0)
+        for batch in batches:
+            terms = self.objective.loss(self.model, batch, self.state)
+            loss = torch.stack([term.weight * term.sum / max(counts[name], 1) for name, term in terms.items()]).sum()
+            loss.backward()
+            self.masters.collect()
+            for name, term in terms.items():
+                sums[name] += float(term.sum.detach())
+                weights[name] = term.weight
+        self.processes.sum_gradients(self.masters.weights)
+        sums = self.processes.sum_counts(sums)
+        norm = self.optimizers.step(factor)
+        self.masters.publish()
+        means = {name: sums[name] / max(counts[name], 1) for name in counts}
+        return Step(means, sum(weights[name] * mean for name, mean in means.items()), norm)
+
+
+def compile_parts(modules: Sequence[nn.Module]) -> None:
+    """Compiles the parts that say they are worth it (`compiles`): one graph serves all layers, so it takes seconds."""
+    for module in modules:
+        for part in module.modules():
+            if getattr(part, "compiles", False):
+                part.compile(dynamic=False)

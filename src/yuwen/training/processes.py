@@ -1,0 +1,68 @@
+"""One process or many: who this one is, and sums over all (torchrun's environment, `torch.distributed`)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+class Processes:
+    """The group this process trains in. Alone it is rank 0 of 1 and every reduction is the identity."""
+
+    def __init__(self, rank: int = 0, world: int = 1) -> None:
+        self.rank, self.world = rank, world
+
+    @classmethod
+    def from_environment(cls) -> Processes:
+        """Joins the group that `torchrun` set up: gloo on CPUs, nccl on GPUs; alone when there is none."""
+        world = int(os.environ.get("WORLD_SIZE", "1"))
+        if world == 1:
+            return cls()
+        if not dist.is_initialized():
+            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        return cls(dist.get_rank(), world)
+
+    @property
+    def first(self) -> bool:
+        """Is this the process that writes?"""
+        return self.rank == 0
+
+    def sum_counts(self, counts: dict[str, float]) -> dict[str, float]:
+        """Each number summed over all processes (the keys are the same everywhere)."""
+        if self.world == 1:
+            return counts
+        values = torch.tensor([counts[key] for key in sorted(counts)], dtype=torch.float64)
+        dist.all_reduce(values)
+        return dict(zip(sorted(counts), values.tolist(), strict=True))
+
+    def sum_gradients(self, weights: Iterable[Tensor]) -> None:
+        """Sums the gradients over all processes, in one message."""
+        if self.world == 1:
+            return
+        gradients = [w.grad for w in weights if w.grad is not None]
+        flat = torch.cat([g.flatten() for g in gradients])
+        dist.all_reduce(flat)
+        for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(summed.view_as(gradient))
+
+    def first_says(self, value: float) -> float:
+        """The first process's number, known to all."""
+        if self.world == 1:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64)
+        dist.broadcast(shared, src=0)
+        return float(shared)
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.world > 1:
+            dist.barrier()
+
+    def leave(self) -> None:
+        """Ends the group."""
+        if self.world > 1 and dist.is_initialized():
+            dist.destroy_process_group()

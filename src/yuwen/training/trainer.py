@@ -1,0 +1,239 @@
+"""The loop: one for every objective and family, resumable to the bit."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from yuwen.config import Config
+from yuwen.objectives import Batch
+from yuwen.training.checkpoint import Checkpoints, Saved
+from yuwen.training.learner import Learner, Step
+from yuwen.training.logging import MetricsLog
+from yuwen.training.schedules import ScheduleConfig
+
+if TYPE_CHECKING:
+    from yuwen.data import Loader
+
+
+class TrainConfig(Config):
+    """How long, in which batches, and what is written down on the way.
+
+    Either `steps` or `minutes`: a budget in minutes is turned into steps once, after the first few, and recorded.
+    `batch_tokens` is the whole batch of one step over all processes; `micro_tokens` bounds what one process computes at
+    a time (0: all at once). `evaluate_every`, `sample_every`, `checkpoint_every` and `log_every` count steps (0: only
+    at the end). `patience` ends a run after so many evaluations without a better one (0: never).
+    """
+
+    steps: int = Field(default=0, ge=0)
+    minutes: float = Field(default=0, ge=0)
+    batch_tokens: int = Field(default=4096, gt=0)
+    micro_tokens: int = Field(default=0, ge=0)
+    evaluate_every: int = Field(default=100, ge=0)
+    sample_every: int = Field(default=0, ge=0)
+    checkpoint_every: int = Field(default=200, ge=0)
+    log_every: int = Field(default=10, gt=0)
+    keep: int = Field(default=2, gt=0)
+    patience: int = Field(default=0, ge=0)
+    seed: int = Field(default=1, ge=0)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: Literal["auto", "on", "off"] = "auto"
+    tensorboard: bool = True
+
+
+@dataclass
+class Progress:
+    """Where a run stands; all of it is in the checkpoint."""
+
+    step: int = 0
+    total_steps: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    best_loss: float = float("inf")
+    since_best: int = 0
+
+
+@dataclass(slots=True)
+class Hooks:
+    """What the loop is given from outside: it knows nothing of files formats, evaluators or screens.
+
+    `evaluate` returns valid_loss and bits_per_byte (empty: no validation); `sample` shows what the model writes;
+    `save_model` writes the weights into a folder; `logged` sees every line of metrics; `planned` hears the number of
+    steps that a budget in minutes came to.
+    """
+
+    evaluate: Callable[[], Mapping[str, float]]
+    sample: Callable[[int], None]
+    save_model: Callable[[Path], None]
+    logged: Callable[[Mapping[str, Any]], None]
+    planned: Callable[[int], None]
+    message: Callable[[str], None]
+
+
+_WARM = 3  # steps whose time is not typical: kernels are chosen, graphs compiled
+_TIMED = 6  # steps that a budget in minutes is measured on
+
+
+class Trainer:
+    """Runs a learner over a loader, for as long as the settings say.
+
+    Randomness has no history: every step seeds its generators from (seed, step), the loader's order is a function of
+    (seed, position). So a resumed run is the undisturbed one, to the bit.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        loader: Loader,
+        config: TrainConfig,
+        schedule: ScheduleConfig,
+        *,
+        run: Path,
+        hooks: Hooks,
+        micro_batches: int = 1,
+        started: float | None = None,
+    ) -> None:
+        self.learner, self.loader, self.config, self.schedule = learner, loader, config, schedule
+        self.run_folder, self.hooks, self.micro_batches = run, hooks, micro_batches
+        self.processes = learner.processes
+        self.checkpoints = Checkpoints(run, keep=config.keep, warn=hooks.message)
+        self.progress = Progress(total_steps=config.steps)
+        self._before = started if started is not None else time.perf_counter()
+
+    def resume(self, saved: Saved) -> None:
+        """Takes up where a checkpoint stands: weights are loaded by the caller, all else here."""
+        self.progress = Progress(**saved.state["progress"])
+        self.loader.load_state_dict(saved.state["loader"])
+        self.learner.optimizers.load_state({k.removeprefix("optimizer/"): t for k, t in saved.tensors.items()})
+        self.learner.state = dict(saved.state["objective"])
+        self._before = time.perf_counter() - self.progress.seconds
+
+    def run(self) -> Progress:
+        """Trains to the end; always leaves a final checkpoint."""
+        progress, config = self.progress, self.config
+        log = MetricsLog(self.run_folder, resumed_at=progress.step, tensorboard=config.tensorboard) if self._writes else None
+        times: list[float] = []
+        try:
+            if progress.step == 0:
+                self._report(log, {"step": 0, "tokens": 0, "seconds": self._seconds(), **self._evaluate()})
+            while not self._finished():
+                began = time.perf_counter()
+                step = self._step()
+                times = [*times[-(_WARM + _TIMED) :], time.perf_counter() - began]
+                self._plan(times)
+                last = self._finished()
+                metrics: dict[str, Any] = {}
+                if last or _due(config.evaluate_every, progress.step):
+                    metrics = self._evaluate()
+                    last = self._finished()
+                if last or metrics or _due(config.log_every, progress.step):
+                    self._report(log, {**self._line(step, times[-1]), **metrics})
+                if self._writes and (last or _due(config.sample_every, progress.step)):
+                    self.hooks.sample(progress.step)
+                if last or _due(config.checkpoint_every, progress.step):
+                    self._save(best=bool(metrics) and progress.since_best == 0)
+        finally:
+            if log is not None:
+                log.close()
+        return progress
+
+    @property
+    def _writes(self) -> bool:
+        return self.processes.first
+
+    def _step(self) -> Step:
+        progress = self.progress
+        torch.manual_seed(_mixed(self.config.seed, progress.step, self.processes.rank))
+        batches = [self._prepare() for _ in range(self.micro_batches)]
+        total = progress.total_steps or _WARM + _TIMED + 10**6  # not planned yet: the warm-up, then full speed
+        step = self.learner.step(batches, self.schedule.factor(progress.step, total))
+        progress.step += 1
+        progress.tokens += sum(batch.tokens for batch in batches) * self.processes.world
+        progress.seconds = self._seconds()
+        return step
+
+    def _prepare(self) -> Batch:
+        samples = self.loader.next_batch()
+        rng = np.random.default_rng([self.config.seed, self.loader.position, self.processes.rank])
+        return self.learner.objective.prepare(samples, rng)
+
+    def _plan(self, times: list[float]) -> None:
+        """Turns a budget in minutes into steps, once: what is left after the typical step's time, evaluations included."""
+        progress = self.progress
+        if progress.total_steps or progress.step < _WARM + _TIMED:
+            return
+        typical = sorted(times[-_TIMED:])[_TIMED // 2]
+        left = self.config.minutes * 60 - self._seconds()
+        every = self.config.evaluate_every
+        typical += self._evaluation_seconds / every if every else 0.0
+        planned = progress.step + max(1, int((left - self._evaluation_seconds) / typical))
+        progress.total_steps = int(self.processes.first_says(planned))
+        self.hooks.planned(progress.total_steps)
+
+    _evaluation_seconds = 0.0
+
+    def _evaluate(self) -> dict[str, float]:
+        began = time.perf_counter()
+        metrics = dict(self.hooks.evaluate())
+        self._evaluation_seconds = time.perf_counter() - began
+        if "valid_loss" in metrics:
+            progress = self.progress
+            better = metrics["valid_loss"] < progress.best_loss
+            progress.best_loss = min(progress.best_loss, metrics["valid_loss"])
+            progress.since_best = 0 if better else progress.since_best + 1
+        return metrics
+
+    def _finished(self) -> bool:
+        progress = self.progress
+        patience = self.config.patience
+        spent = bool(progress.total_steps) and progress.step >= progress.total_steps
+        return spent or bool(patience and progress.since_best >= patience)
+
+    def _line(self, step: Step, seconds: float) -> dict[str, Any]:
+        progress = self.progress
+        factor = self.schedule.factor(progress.step - 1, progress.total_steps or 10**6)
+        parts = step.terms if len(step.terms) > 1 else {}
+        return {
+            "step": progress.step,
+            "tokens": progress.tokens,
+            "seconds": round(progress.seconds, 3),
+            "loss": step.loss,
+            **{f"loss_{name}": value for name, value in parts.items()},
+            "lr": factor * self.learner.optimizers.config.lr,
+            "grad_norm": step.gradient_norm,
+            "tokens_per_second": round(self.config.batch_tokens / seconds, 1),
+        }
+
+    def _report(self, log: MetricsLog | None, metrics: dict[str, Any]) -> None:
+        if log is not None:
+            log.write(metrics)
+            self.hooks.logged(metrics)
+
+    def _save(self, *, best: bool) -> None:
+        if self._writes:
+            state = {
+                "progress": asdict(self.progress),
+                "loader": self.loader.state_dict(),
+                "objective": self.learner.state,
+            }
+            tensors = {f"optimizer/{name}": t for name, t in self.learner.optimizers.state().items()}
+            self.checkpoints.save(self.progress.step, self.hooks.save_model, state, tensors, best=best)
+        self.processes.wait()
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._before
+
+
+def _due(every: int, step: int) -> bool:
+    return bool(every) and step % every == 0
+
+
+def _mixed(seed: int, step: int, rank: int) -> int:
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> 1)
