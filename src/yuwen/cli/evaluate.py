@@ -1,0 +1,48 @@
+"""yuwen evaluate: measure a model on any text."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from yuwen.cli._dtype import Dtype
+from yuwen.cli._output import Json, note, print_json
+from yuwen.errors import UserError
+
+app = typer.Typer()
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A run folder, a Hugging Face folder, or hf:org/name.", metavar="MODEL")],
+    data: Annotated[str, typer.Option(help="A path, folder, glob, sample:NAME or hf:…; DATA[95%:] is its last 5 %.")],
+    window: Annotated[int | None, typer.Option(help="Tokens read at once: the context, at most 2048.")] = None,
+    stride: Annotated[int | None, typer.Option(help="A new window every N tokens: half a window.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Windows scored together: about 8192 tokens.")] = None,
+    dtype: Annotated[Dtype, typer.Option(help="Type to compute in.")] = Dtype.float32,
+    field: Annotated[str | None, typer.Option(help="The text's field in records.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of text files that are not UTF-8.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure loss (nats per token), perplexity and bits per byte of a model on any text."""
+    import dataclasses
+
+    from yuwen import evaluation
+    from yuwen.app.load import load
+
+    documents = evaluation.documents_of(data, field=field, encoding=encoding)
+    loaded = load(model, dtype.value)
+    note(f"{loaded.path}: {loaded.hash[:12]}")
+    if loaded.tokenizer is None:
+        raise UserError(f"{loaded.path}: the model comes without a tokenizer, so text has no ids")
+    window, stride = evaluation.window_and_stride(loaded.model.config.context, window, stride)
+    score = evaluation.evaluate(loaded.model, loaded.tokenizer, documents, window=window, stride=stride, batch=batch)
+    if as_json:
+        print_json({**dataclasses.asdict(score), "window": window, "stride": stride, "model": loaded.hash})
+        return
+    bits = "not defined (no text was scored)" if score.bits_per_byte is None else f"{score.bits_per_byte:.4f}"
+    print(f"bits per byte  {bits}")
+    print(f"loss           {score.loss:.4f} nats per token")
+    print(f"perplexity     {score.perplexity:.2f}")
+    print(f"scored         {score.tokens:,} tokens, {score.bytes:,} bytes, in {score.seconds:.1f} s")

@@ -1,0 +1,177 @@
+"""Loss, perplexity and bits per byte.
+
+    loss          = - 1/N  sum_n log p(t_n | t_<n)                    nats per token
+    perplexity    = exp(loss)
+    bits per byte = - sum_n log p(t_n | t_<n) / (ln 2 · UTF-8 bytes of the scored text)
+
+Tokens of different tokenizers are not comparable, bytes are: bits per byte ranks any two models on the same text.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from yuwen.errors import UserError
+from yuwen.evaluation.tokens import Tokens, token_stream
+from yuwen.evaluation.windows import Window, windows
+from yuwen.models import Decoder
+from yuwen.models.inference import inference
+from yuwen.text import Document
+from yuwen.tokens import Tokenizer
+
+_LONGEST = 2048  # tokens: the default window of a model with a longer context
+_TOKENS = 8192  # the default batch holds about as many
+_LOGITS = 1 << 24  # logits held at a time
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a model loses on a text."""
+
+    loss: float  # nats per token
+    perplexity: float
+    bits_per_byte: float | None  # None if anything became an unknown token
+    tokens: int  # that were scored
+    bytes: int  # of the original text that they stand for
+    seconds: float
+
+
+def evaluate(
+    model: Decoder,
+    tokenizer: Tokenizer,
+    documents: Iterable[Document],
+    *,
+    window: int | None = None,
+    stride: int | None = None,
+    batch: int | None = None,
+) -> Score:
+    """Scores documents as they stream by; memory does not grow with them, the result does not depend on `batch`.
+
+    `window` (default: the model's context, at most 2048) tokens are read at once, a new window begins every `stride`
+    (default: half a window), `batch` windows (default: about 8192 tokens) are scored together.
+    Raises UserError if there is nothing to score, a token stands for what the tokenizer cannot write, or the model's
+    scores are not numbers.
+    """
+    window, stride = window_and_stride(model.config.context, window, stride)
+    tokens = (_known(part) for part in token_stream(documents, tokenizer))
+    score = _score(model, windows(tokens, window, stride), max(1, _TOKENS // window) if batch is None else batch)
+    if not math.isfinite(score.loss):
+        raise UserError("the loss is not a finite number: the model's weights are damaged or its training diverged")
+    return score
+
+
+class Evaluator:
+    """The same measurement many times: the documents are encoded once, and kept as ids.
+
+    With `refuse_unknown` false, text that the tokenizer cannot write costs the bits per byte only.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        documents: Iterable[Document],
+        *,
+        window: int,
+        stride: int | None = None,
+        batch: int | None = None,
+        refuse_unknown: bool = True,
+    ) -> None:
+        self.window, self.stride = window_and_stride(window, window, stride)
+        self.batch = max(1, _TOKENS // window) if batch is None else batch
+        parts = list(token_stream(documents, tokenizer))
+        self.unknown = next((part.unknown for part in parts if part.unknown is not None), None)
+        self.tokens = Tokens(
+            np.concatenate([np.empty(0, np.int32), *(part.ids for part in parts)]),
+            np.concatenate([np.empty(0, np.int32), *(part.sizes for part in parts)]),
+            self.unknown,
+        )
+        if refuse_unknown:
+            _known(self.tokens)
+        if len(self.tokens.ids) < 2:
+            raise UserError(_NOTHING)
+
+    def __call__(self, model: Decoder) -> Score:
+        """Scores the model as it is now, in the type of its weights; it is left in the mode it was in."""
+        return _score(model, windows([self.tokens], self.window, self.stride), self.batch, known=self.unknown is None)
+
+
+def window_and_stride(context: int, window: int | None, stride: int | None) -> tuple[int, int]:
+    """The two, with their defaults for a model's context. UserError if they do not fit."""
+    window = min(context, _LONGEST) if window is None else window
+    stride = max(1, window // 2) if stride is None else stride
+    if not 2 <= window <= context:
+        raise UserError(
+            f"window={window}: a window has at least 2 tokens, and at most the model's context of {context}"
+        )
+    if not 1 <= stride <= window:
+        raise UserError(f"stride={stride}: must lie between 1 and the window of {window}, or tokens would be left out")
+    return window, stride
+
+
+_NOTHING = "nothing to score: the data holds fewer than two tokens, and the first has nothing before it"
+
+
+def _known(tokens: Tokens) -> Tokens:
+    if tokens.unknown is not None:
+        raise UserError(
+            f"{tokens.unknown} is not in the tokenizer's vocabulary, so bits_per_byte would be wrong: "
+            "evaluate a model whose tokenizer covers every byte (kind bpe), or other data"
+        )
+    return tokens
+
+
+def _score(model: Decoder, windows: Iterator[Window], batch: int, *, known: bool = True) -> Score:
+    if batch < 1:
+        raise UserError(f"batch={batch}: must be at least 1")
+    start = time.perf_counter()
+    nats, tokens, size = 0.0, 0, 0
+    with inference(model):
+        for group in _batches(windows, batch):
+            nats += _nats(model, group)
+            tokens += sum(len(window.ids) - window.first for window in group)
+            size += sum(window.bytes for window in group)
+    if not tokens:
+        raise UserError(_NOTHING)
+    loss = nats / tokens
+    return Score(
+        loss=loss,
+        perplexity=math.exp(min(loss, 700.0)),
+        bits_per_byte=nats / math.log(2) / size if known and size else None,
+        tokens=tokens,
+        bytes=size,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _batches(windows: Iterator[Window], batch: int) -> Iterator[list[Window]]:
+    """Up to `batch` windows of one length: only the last can be shorter, so nothing is ever padded."""
+    for _, equal in itertools.groupby(windows, key=lambda window: len(window.ids)):
+        while group := list(itertools.islice(equal, batch)):
+            yield group
+
+
+def _nats(model: Decoder, group: list[Window]) -> float:
+    """Summed -log p of the scored tokens; the softmax in fp32, the sum in fp64, logits never held all at once."""
+    device = next(model.parameters()).device
+    ids_BT = torch.from_numpy(np.stack([window.ids for window in group])).long().to(device)
+    h_BTD = model(ids_BT)
+    h_ND = torch.cat([h_BTD[row, window.first - 1 : -1] for row, window in enumerate(group)])
+    targets_N = torch.cat([ids_BT[row, window.first :] for row, window in enumerate(group)])
+    rows = max(1, _LOGITS // model.config.vocabulary)
+    total = torch.zeros((), dtype=torch.float64, device=device)
+    for h_nD, targets_n in zip(h_ND.split(rows), targets_N.split(rows), strict=True):
+        total += _cross_entropy(model.output(h_nD[None])[0], targets_n).sum(dtype=torch.float64)
+    return float(total)
+
+
+def _cross_entropy(logits_nV: Tensor, targets_n: Tensor) -> Tensor:
+    return F.cross_entropy(logits_nV.float(), targets_n, reduction="none")

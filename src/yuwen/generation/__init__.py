@@ -1,0 +1,25 @@
+"""Tokens out: one loop for every decoder, samplers as small functions, text that streams.
+
+prompt     the user's words → ids, with the chat template or without
+decoding   model + cache: ids of a batch → scores of each row's next token
+sampling   scores → the next token
+stop       text that never shows a stop string, nor a part of one
+generate   the loop that joins them: `stream` and `generate`
+"""
+
+from __future__ import annotations
+
+from yuwen.generation.generate import Generation, Piece, generate, stream
+from yuwen.generation.prompt import end_ids, is_chat, prompt_ids
+from yuwen.generation.sampling import SamplingConfig
+
+__all__ = [
+    "Generation",
+    "Piece",
+    "SamplingConfig",
+    "end_ids",
+    "generate",
+    "is_chat",
+    "prompt_ids",
+    "stream",
+]

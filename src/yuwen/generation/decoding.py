@@ -1,0 +1,70 @@
+"""The cached forward passes of generation: read the prompts once, then one position a token.
+
+logits_n = output(f(ids_n, cache)),  cache += keys and values of n
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from yuwen.models import Decoder
+from yuwen.models.inference import inference
+from yuwen.nn import Causal, Padding
+
+_CHUNK = 1024  # prompt positions read at once: bounds what a long prompt needs beside the cache
+
+
+class Decoding:
+    """Rows that grow together. They end in the same slot: shorter prompts are padded at the left.
+
+        slots      0 1 2 3 4 5 ...        row 0   - - a b c x ...       positions   0 0 0 1 2 3 ...
+                                          row 1   d e f g h y ...                   0 1 2 3 4 5 ...
+
+    Padding is never looked at, and each row counts its own positions, so a row computes what it would alone.
+    """
+
+    def __init__(self, model: Decoder, prompts: Sequence[Sequence[int]]) -> None:
+        self.model = model
+        self.device = next(model.parameters()).device
+        self._prompts = prompts
+        self._cache = model.new_cache()
+        self._length_B = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
+        self._keep_BS: Tensor | None = None  # which slots hold a token; None: all of them
+
+    def prefill(self) -> Tensor:
+        """Reads the prompts: logits [B, V] of the token after each."""
+        slots = int(self._length_B.max())
+        ids_BT = torch.tensor([[0] * (slots - len(row)) + list(row) for row in self._prompts], device=self.device)
+        padding_B = slots - self._length_B
+        positions_BT = (torch.arange(slots, device=self.device) - padding_B[:, None]).clamp(min=0)
+        if padding_B.any():
+            self._keep_BS = torch.arange(slots, device=self.device) >= padding_B[:, None]
+        with inference(self.model):
+            for start in range(0, slots, _CHUNK):
+                part = slice(start, start + _CHUNK)
+                h_BTD = self._forward(ids_BT[:, part], positions_BT[:, part])
+            return self.model.output(h_BTD[:, -1:])[:, 0]
+
+    def step(self, ids_B: Tensor) -> Tensor:
+        """Adds a token to each row: logits [B, V] of the one after it."""
+        with inference(self.model):
+            if self._keep_BS is not None:
+                self._keep_BS = torch.cat((self._keep_BS, torch.ones_like(self._keep_BS[:, :1])), dim=1)
+            h_BTD = self._forward(ids_B[:, None], self._length_B[:, None])
+            self._length_B = self._length_B + 1
+            return self.model.output(h_BTD)[:, 0]
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keeps the given rows only: those that go on."""
+        rows_B = torch.tensor(rows, device=self.device)
+        with inference(self.model):
+            self._cache.select(rows_B)
+            self._length_B = self._length_B[rows_B]
+            self._keep_BS = None if self._keep_BS is None else self._keep_BS[rows_B]
+
+    def _forward(self, ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
+        mask = None if self._keep_BS is None else Causal() & Padding(self._keep_BS)
+        return self.model(ids_BT, mask, positions_BT, self._cache)

@@ -1,0 +1,185 @@
+"""The loop: read the prompts, then draw, show and feed back one token at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from yuwen.errors import UserError
+from yuwen.generation.decoding import Decoding
+from yuwen.generation.sampling import Sampler, SamplingConfig
+from yuwen.generation.stop import StopHolder
+from yuwen.models import Decoder
+from yuwen.tokens import Tokenizer
+
+Reason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What a prompt became. The seconds are those of the whole batch it was part of."""
+
+    ids: list[int]  # new tokens only; an end token, and those of a stop string, included
+    text: str  # without the end token, and without the stop string
+    finish_reason: Reason
+    prompt_tokens: int
+    prefill_seconds: float  # until the first token was drawn
+    decode_seconds: float  # for all further ones
+
+    @property
+    def prefill_tokens_per_second(self) -> float:
+        return self.prompt_tokens / self.prefill_seconds
+
+    @property
+    def decode_tokens_per_second(self) -> float | None:
+        """None if the first token was the only one."""
+        return (len(self.ids) - 1) / self.decode_seconds if len(self.ids) > 1 else None
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text that became certain, in whole characters. A row's last piece carries its `generation`."""
+
+    row: int
+    text: str
+    generation: Generation | None = None
+
+
+def generate(
+    model: Decoder,
+    ids: Sequence[Sequence[int]],
+    sampling: SamplingConfig | None = None,
+    *,
+    tokenizer: Tokenizer | None = None,
+    end_ids: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> list[Generation]:
+    """Continues every row of ids; the arguments and errors of `stream`."""
+    done: dict[int, Generation] = {}
+    for piece in stream(model, ids, sampling, tokenizer=tokenizer, end_ids=end_ids, seeds=seeds):
+        if piece.generation is not None:
+            done[piece.row] = piece.generation
+    return [done[row] for row in range(len(ids))]
+
+
+def stream(
+    model: Decoder,
+    ids: Sequence[Sequence[int]],
+    sampling: SamplingConfig | None = None,
+    *,
+    tokenizer: Tokenizer | None = None,
+    end_ids: Sequence[int] | None = None,
+    seeds: Sequence[int] | None = None,
+) -> Iterator[Piece]:
+    """Continues every row of ids, yielding text as it becomes certain.
+
+    A row ends with an end token (`end_ids`; the tokenizer's own by default) or a stop string: "stop"; or after
+    `max_tokens`, or when the model's context is full: "length". A model of context C reads at most C tokens: a prompt
+    of n leaves room for C - n + 1 new ones (the last is not read any more), with learned and rotary positions alike.
+    Each row draws from its own generator, seeded by `seeds` or by `sampling.seed`: a row of a batch gives what it gives
+    alone. Without a tokenizer the texts are empty.
+    Raises UserError for a prompt that is empty, longer than the context, or holds an id outside the vocabulary.
+    """
+    sampling = sampling or SamplingConfig()
+    seeds = [sampling.seed] * len(ids) if seeds is None else seeds
+    if end_ids is None:
+        end_ids = [] if tokenizer is None or tokenizer.end_id is None else [tokenizer.end_id]
+    if tokenizer is None and sampling.stop:
+        raise UserError("stop strings need a tokenizer, and this model comes without one")
+    for row in ids:
+        _check(row, model.config.context, model.config.vocabulary)
+    vocabulary = model.config.vocabulary if tokenizer is None else min(model.config.vocabulary, tokenizer.size)
+    rows = [
+        _Row(number, prompt, sampling, tokenizer, end_ids, model.config.context) for number, prompt in enumerate(ids)
+    ]
+    decoding = Decoding(model, ids)
+    return _run(rows, decoding, Sampler(sampling, ids, seeds, vocabulary, decoding.device))
+
+
+def _check(prompt: Sequence[int], context: int, vocabulary: int) -> None:
+    if not prompt:
+        raise UserError("the prompt is empty: give the model something to continue")
+    if len(prompt) > context:
+        raise UserError(f"the prompt has {len(prompt)} tokens, the model's context {context}: shorten the prompt")
+    outside = [id for id in prompt if not 0 <= id < vocabulary]
+    if outside:
+        raise UserError(
+            f"the prompt holds id {outside[0]}, the model's vocabulary ends at {vocabulary - 1}: "
+            "is this the tokenizer the model was trained with?"
+        )
+
+
+def _run(rows: list[_Row], decoding: Decoding, sampler: Sampler) -> Iterator[Piece]:
+    if not rows:
+        return
+    start = time.perf_counter()
+    next_B = sampler(decoding.prefill())
+    prefill, decode = time.perf_counter() - start, 0.0
+    while True:
+        going: list[int] = []
+        for place, (row, id) in enumerate(zip(rows, next_B.tolist(), strict=True)):
+            text = row.take(id)
+            generation = row.generation(prefill, decode)
+            if generation is None:
+                going.append(place)
+            if text or generation:
+                yield Piece(row.number, text, generation)
+        if not going:
+            return
+        start = time.perf_counter()  # what the reader of the pieces did in between is not counted
+        if len(going) < len(rows):
+            rows = [rows[place] for place in going]
+            next_B = next_B[going]
+            decoding.select(going)
+            sampler.select(going)
+        next_B = sampler(decoding.step(next_B))
+        decode += time.perf_counter() - start
+
+
+@dataclass
+class _Row:
+    """One sequence on its way: its new tokens, the text they make, and whether it is finished."""
+
+    number: int
+    prompt: Sequence[int]
+    sampling: SamplingConfig
+    tokenizer: Tokenizer | None
+    end_ids: Sequence[int]
+    context: int
+    ids: list[int] = field(default_factory=list)
+    text: str = ""
+    finished: Reason | None = None
+
+    def __post_init__(self) -> None:
+        self._limit = min(self.sampling.max_tokens, self.context - len(self.prompt) + 1)
+        self._decoder = None if self.tokenizer is None else self.tokenizer.stream()
+        self._stop = StopHolder(self.sampling.stop)
+
+    def take(self, id: int) -> str:
+        """Adds a token; returns the text that is certain now."""
+        self.ids.append(id)
+        ended = id in self.end_ids
+        last = ended or len(self.ids) == self._limit
+        text = self._certain(id, shown=not ended, last=last)
+        if ended or self._stop.stopped:
+            self.finished = "stop"
+        elif last:
+            self.finished = "length"
+        self.text += text
+        return text
+
+    def generation(self, prefill: float, decode: float) -> Generation | None:
+        """The result, if the row is finished."""
+        if self.finished is None:
+            return None
+        return Generation(self.ids, self.text, self.finished, len(self.prompt), prefill, decode)
+
+    def _certain(self, id: int, *, shown: bool, last: bool) -> str:
+        if self._decoder is None:
+            return ""
+        text = self._stop.feed(self._decoder.feed(id)) if shown else ""
+        if last:
+            text += self._stop.feed(self._decoder.flush()) + self._stop.flush()
+        return text

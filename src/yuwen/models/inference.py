@@ -1,0 +1,28 @@
+"""The state in which a model is used rather than trained."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def inference(model: nn.Module) -> Iterator[None]:
+    """No gradients, no dropout, no compiling; afterwards the model is as it was.
+
+    A model that is being trained may hold compiled blocks: shapes change from call to call here, and each would compile
+    anew. If the compiler was never imported (that takes a second) nothing can be compiled.
+    """
+    was_training = model.training
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        if "torch._dynamo" in sys.modules:
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        if was_training:
+            model.eval()
+            stack.callback(model.train)
+        yield
