@@ -1,0 +1,54 @@
+"""`yuwen data`: look at text before anything is learnt from it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from yuwen.cli._output import Json, print_json
+from yuwen.errors import UserError
+
+app = typer.Typer(help="Check, count and prepare text.")
+
+Data = Annotated[str, typer.Argument(metavar="DATA", help="A file, folder or glob, sample:NAME, or hf:org/name.")]
+Field = Annotated[str | None, typer.Option("--field", help="The field that holds the text, in records.")]
+Encoding = Annotated[str | None, typer.Option("--encoding", help="Of text that is not UTF-8: gb18030, big5, …")]
+Limit = Annotated[int, typer.Option("--limit", min=0, help="How many problems to list; all are counted.")]
+
+
+@app.command()
+def check(data: Data, as_json: Json = False, field: Field = None, encoding: Encoding = None, limit: Limit = 20) -> None:
+    """Read everything and list what is wrong: file, line, field, and how to mend it. Exit status 2 if anything is."""
+    from yuwen import text
+
+    report = text.check(data, field=field, encoding=encoding, limit=limit)
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        encodings = ", ".join(f"{name} {count}" for name, count in report.encodings.items()) or "none"
+        print(f"files       {report.files} ({report.empty_files} empty); by encoding: {encodings}")
+        print(f"documents   {report.documents:,} ({report.empty:,} empty, {report.duplicates:,} duplicates)")
+        print(f"text        {report.characters:,} characters, {report.bytes:,} bytes")
+        for problem in report.problems:
+            print(problem)
+    if not report.ok:
+        reasons = ", ".join(f"{count} × {reason}" for reason, count in report.found.items())
+        raise UserError(f"{data}: not fit to learn from: {reasons}; mend what is listed on stdout")
+
+
+@app.command()
+def stats(data: Data, as_json: Json = False, field: Field = None, encoding: Encoding = None) -> None:
+    """Count documents, characters and bytes; lengths, scripts, duplicates, commonest characters."""
+    from yuwen import text
+
+    found = text.stats(data, field=field, encoding=encoding)
+    if as_json:
+        print_json(found.as_dict())
+        return
+    print(f"documents   {found.documents:,} ({found.duplicates:.1%} duplicates)")
+    print(f"text        {found.characters:,} characters, {found.bytes:,} bytes")
+    lengths = ", ".join(f"{percent} % {length:,}" for percent, length in found.length_quantiles.items())
+    print(f"length      {found.length_mean:,.1f} characters on average; quantiles: {lengths}")
+    print("scripts     " + ", ".join(f"{name} {share:.1%}" for name, share in found.scripts.items()))
+    print("commonest   " + ", ".join(f"{character} {share:.1%}" for character, share in found.common.items()))

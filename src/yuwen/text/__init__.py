@@ -1,0 +1,25 @@
+"""Files → clean documents: read, check, count, clean, deduplicate."""
+
+from yuwen.text.check import Report, check
+from yuwen.text.clean import Cleaner, TextConfig
+from yuwen.text.deduplicate import Deduplicator, keys
+from yuwen.text.document import Closing, Document
+from yuwen.text.problem import Problem
+from yuwen.text.sources import discover, read
+from yuwen.text.stats import Stats, stats
+
+__all__ = [
+    "Cleaner",
+    "Closing",
+    "Deduplicator",
+    "Document",
+    "Problem",
+    "Report",
+    "Stats",
+    "TextConfig",
+    "check",
+    "discover",
+    "keys",
+    "read",
+    "stats",
+]
