@@ -2,7 +2,8 @@
 
 The convention for a verb `yuwen VERB`:
 
-- it is the file `cli/VERB.py`, plus one row in `VERBS` below; the file is imported only when its verb is used;
+- it is the file `cli/VERB.py`, plus one row in `VERBS` below; the file is imported only when its verb is used (files
+  named `_…` are what verbs share);
 - it exposes `app = typer.Typer()`. A verb that does one thing has one `@app.command()` and no callback (so
   `yuwen train RECIPE` takes its arguments directly); a verb with actions (`yuwen data check`) has one
   `@app.command()` per action, and an empty `@app.callback()` while it has only one, which keeps the action's name;
