@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import tokenizers
+from data_corpora import memory
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from data_corpora import memory
 from yuwen.data import Shards, prepare
 from yuwen.text import Document
 from yuwen.tokens import Tokenizer
@@ -26,7 +26,9 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     inner.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     specials = ["<|endoftext|>"]
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=specials, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=specials, initial_alphabet=alphabet, show_progress=False
+    )
     inner.train_from_iterator(LINES * 3, trainer)
     inner.save(str(folder / "tokenizer.json"))
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|endoftext|>"}

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from data_corpora import lines, memory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_corpora import lines, memory
 from yuwen.data import corpus, prepare, split
 from yuwen.errors import UserError
 from yuwen.text import Document

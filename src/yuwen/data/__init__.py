@@ -1,9 +1,9 @@
 """Token ids → batches: corpora and their split, shards, windows in a shuffled order, the resumable loader.
 
-    corpus, split    which documents are learnt from, and which only measured
-    prepare          documents → `Shards`: cleaned, deduplicated, encoded, memory-mapped
-    Windows          shards → samples of a fixed length, in an order that is a pure function of (seed, position)
-    Loader           windows → the batches of one process, from one global position
+corpus, split    which documents are learnt from, and which only measured
+prepare          documents → `Shards`: cleaned, deduplicated, encoded, memory-mapped
+Windows          shards → samples of a fixed length, in an order that is a pure function of (seed, position)
+Loader           windows → the batches of one process, from one global position
 """
 
 from __future__ import annotations

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from yuwen.text import Document, discover, read
+from yuwen.text.file import File
 
-_COMPRESSED = {".gz", ".zst"}
+_RECORDS = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ def corpus(sources: str | Sequence[str], field: str | None = None, encoding: str
         name=" ".join(names),
         documents=documents,
         identity=_identity(names, paths, field, encoding),
-        files=all(_kind(path) == ".txt" for path in paths) and not any(name.startswith("sample:") for name in names),
+        files=not any(name.startswith("sample:") for name in names)
+        and all(_kind(path) not in _RECORDS for path in paths),
     )
 
 
@@ -55,7 +57,4 @@ def _identity(names: list[str], paths: list[Path], field: str | None, encoding: 
 
 
 def _kind(path: Path) -> str:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    while suffixes and suffixes[-1] in _COMPRESSED:
-        suffixes.pop()
-    return suffixes[-1] if suffixes else ""
+    return File(path, str(path)).suffix

@@ -13,7 +13,7 @@ import numpy as np
 from yuwen.data.corpus import Corpus
 from yuwen.data.shards import id_type
 from yuwen.errors import UserError
-from yuwen.text import Cleaner, Closing, Document, TextConfig
+from yuwen.text import Cleaner, Closing, Document, TextConfig, keys
 from yuwen.tokens import Tokenizer
 
 _BATCH = 1 << 18  # characters
@@ -73,22 +73,23 @@ class Encoder:
         self._cuttable = np.array_equal(whole, np.concatenate(parts))  # not so where every text gets a prefix
 
     def __call__(self, batch: Batch) -> Encoded:
-        kept, texts, raws = self._clean(batch)
-        lengths, sizes, keys = (np.zeros(len(batch.texts), type) for type in (np.int64, np.int64, np.uint64))
+        kept, texts = self._clean(batch)
+        lengths, sizes, hashes = (np.zeros(len(batch.texts), type) for type in (np.int64, np.int64, np.uint64))
         pieces: list[np.ndarray] = []
-        for i, ids in zip(kept, self._ids(texts), strict=True):
+        breaks = ["\n" if batch.closings[i] == "line" else "" for i in kept]
+        closed = [text + end for text, end in zip(texts, breaks, strict=True)]
+        for i, ids in zip(kept, self._ids(closed), strict=True):
             if not len(ids):
                 self._cleaner.reasons["empty"] += 1
                 continue
-            closed = batch.closings[i] == "end"
-            lengths[i] = len(ids) + closed
             pieces.append(ids)
-            if closed:
+            if batch.closings[i] == "end":
                 pieces.append(self.end)
-        sizes[kept] = [len(raw) for raw in raws]
-        keys[kept] = _keys(raws)
+            lengths[i] = len(ids) + (batch.closings[i] == "end")
+        sizes[kept] = [len(text.encode()) for text in closed]
+        hashes[kept] = keys(texts)
         ids = np.concatenate(pieces).astype(self._type) if pieces else np.empty(0, self._type)
-        return Encoded(ids, lengths, sizes, keys, self._dropped())
+        return Encoded(ids, lengths, sizes, hashes, self._dropped())
 
     def _ids(self, texts: list[str]) -> Iterator[np.ndarray]:
         """Token ids of each text. Long ones go to the tokenizer in pieces: it is faster so, and uses every core."""
@@ -106,31 +107,29 @@ class Encoder:
 
     def document_keys(self, corpus: Corpus) -> np.ndarray:
         """Sorted keys of all documents, uint64 [N]: of what they are after cleaning."""
-        keys, key = [np.empty(0, np.uint64)], 0
+        found, key = [np.empty(0, np.uint64)], 0
         for batch in batches(corpus.documents()):
-            found = _keys(self._clean(batch)[2])
+            hashes = keys(self._clean(batch)[1])
             if not batch.part:
-                keys.append(found)
+                found.append(hashes)
                 continue
-            for part in found:
+            for part in hashes:
                 key = join(key, int(part))
             if batch.closings[0] != "none":
-                keys.append(np.array([key], np.uint64))
+                found.append(np.array([key], np.uint64))
                 key = 0
         self._dropped()
-        return np.unique(np.concatenate(keys))
+        return np.unique(np.concatenate(found))
 
-    def _clean(self, batch: Batch) -> tuple[list[int], list[str], list[bytes]]:
-        """Indices of the documents that stay, their text with the line break that closes a line, the same in UTF-8."""
-        kept, texts, raws = [], [], []
+    def _clean(self, batch: Batch) -> tuple[list[int], list[str]]:
+        """Indices of the documents that stay, and their text."""
+        kept, texts = [], []
         for i, (text, closing) in enumerate(zip(batch.texts, batch.closings, strict=True)):
             document = self._cleaner.clean(Document(text, "", closing=closing))
             if document is not None:
-                text = document.text + "\n" if closing == "line" else document.text
                 kept.append(i)
-                texts.append(text)
-                raws.append(text.encode())
-        return kept, texts, raws
+                texts.append(document.text)
+        return kept, texts
 
     def _dropped(self) -> Counter[str]:
         dropped = Counter(self._cleaner.reasons)
@@ -153,7 +152,3 @@ def _cut(text: str) -> list[str]:
         cut.append(text[start : found.end()])
         start = found.end()
     return [*cut, text[start:]]
-
-
-def _keys(raws: list[bytes]) -> np.ndarray:
-    return np.frombuffer(b"".join(hashlib.blake2b(raw, digest_size=8).digest() for raw in raws), "<u8")

@@ -98,9 +98,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _key(
-    documents: Corpus, tokenizer: Tokenizer, text: TextConfig, deduplicate: bool, exclude: Corpus | None
-) -> str:
+def _key(documents: Corpus, tokenizer: Tokenizer, text: TextConfig, deduplicate: bool, exclude: Corpus | None) -> str:
     parts = {
         "format": FORMAT,
         "version": __version__,
@@ -168,7 +166,7 @@ def _names(path: Path, descriptor: int) -> bool:
 
 
 def _rest(documents: Corpus, progress: Progress, partial: Path) -> Iterator[Document]:
-    """What the last commit has not seen. After an error in the text the work is of no use: mended, it has another key."""
+    """What the last commit has not seen. An error in the text makes the work useless: mended, it has another key."""
     try:
         yield from islice(documents.documents(), progress.pieces, None)
     except UserError:

@@ -47,8 +47,8 @@ class Windows:
             raise UserError(f"data.length={length}: a window needs at least 1 token")
         if len(shards.tokens) < length + 1:
             raise UserError(
-                f"{shards.folder}: {len(shards.tokens)} tokens are fewer than one window of data.length + 1 = {length + 1}"
-                "; use a smaller data.length or more text"
+                f"{shards.folder}: {len(shards.tokens)} tokens are fewer than one window of data.length + 1 ="
+                f" {length + 1}; use a smaller data.length or more text"
             )
         self.shards, self.length = shards, length
         self.per_epoch = -(-len(shards.tokens) // length)

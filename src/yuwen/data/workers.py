@@ -13,19 +13,22 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import traceback
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from types import TracebackType
 
 from yuwen.data.encode import Batch, Encoded, Encoder
 from yuwen.errors import UserError
+from yuwen.tokens import Tokenizer
 
 _SMALL = 1 << 23  # characters encoded in this process before others are started
 
 
-def encode(batches: Iterator[Batch], encoder: Encoder, workers: int) -> Iterator[tuple[Batch, Encoded]]:
+def encode(batches: Iterator[Batch], encoder: Encoder, workers: int) -> Generator[tuple[Batch, Encoded], None, None]:
     """Encodes batches, in their order; only what is left of a corpus after 8 million characters starts `workers`."""
     characters = 0
     for batch in batches:
@@ -52,12 +55,14 @@ class Workers:
         code = f"import sys; sys.path[:] = {sys.path!r}; from yuwen.data.workers import serve; serve()"
         environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}  # the processes are the parallelism
         self._processes = [
-            subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+            subprocess.Popen(
+                [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+            )
             for _ in range(count)
         ]
         self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(count)
-        setup = pickle.dumps((encoder.tokenizer, encoder.config))
+        setup = pickle.dumps((_packed(encoder.tokenizer), encoder.config))
         for process in self._processes:
             self._threads.submit(self._greet, process, setup)
 
@@ -106,7 +111,8 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr
-    encoder = Encoder(*pickle.load(source))
+    files, config = pickle.load(source)
+    encoder = Encoder(_unpacked(files), config)
     while True:
         try:
             batch = pickle.load(source)
@@ -120,6 +126,20 @@ def serve() -> None:
             answer = RuntimeError(f"a worker failed:\n{traceback.format_exc()}")
         pickle.dump(answer, sink, pickle.HIGHEST_PROTOCOL)
         sink.flush()
+
+
+def _packed(tokenizer: Tokenizer) -> dict[str, bytes]:
+    """A tokenizer as its files, since what it saves is what it promises to keep."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(folder)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def _unpacked(files: dict[str, bytes]) -> Tokenizer:
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in files.items():
+            Path(folder, name).write_bytes(content)
+        return Tokenizer.load(folder)
 
 
 def _result(batch: Batch, future: Future[Encoded]) -> tuple[Batch, Encoded]:

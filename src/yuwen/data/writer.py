@@ -51,6 +51,7 @@ class Writer:
         self._excluded = excluded
         self._seen = Deduplicator() if deduplicate else None
         self._uncommitted = 0
+        self._ended = False  # whether the last token ended a sentence
         with writing(folder):
             self.progress = self._load()
             self._tokens, self._flags, self._keys = (self._open(name) for name in _FILES)
@@ -91,8 +92,10 @@ class Writer:
         return self.progress
 
     def close(self) -> None:
+        """Lets go of the files. What a full disk does not take now was not committed, and is not missed."""
         for file in (self._tokens, self._flags, self._keys):
-            file.close()
+            with contextlib.suppress(OSError):
+                file.close()
 
     def _add_documents(self, encoded: Encoded) -> None:
         keep = encoded.lengths > 0
@@ -156,7 +159,7 @@ class Writer:
         self.progress.keys += len(keys)
 
     def _append(self, ids: np.ndarray, starts: np.ndarray) -> None:
-        """Writes tokens and their flags; a sentence starts after a token that ends one, unless the end still goes on."""
+        """Writes tokens and their flags. A sentence starts after a token that ends one, unless the end goes on (?!)."""
         if not len(ids):
             return
         marks = self._table[ids]
@@ -191,7 +194,6 @@ class Writer:
         while block := self._keys.read(min(1 << 20, self.progress.keys * 8 - self._keys.tell())):
             if self._seen is not None:
                 self._seen.seen(np.frombuffer(block, np.uint64))
-        self._ended = False
         if self.progress.tokens:
             self._tokens.seek((self.progress.tokens - 1) * self._type.itemsize)
             last = np.frombuffer(self._tokens.read(self._type.itemsize), self._type)
