@@ -18,7 +18,9 @@ Rule = Callable[[int, int, int], bool]  # (row of the batch, query slot, key slo
 @st.composite
 def masks(draw: st.DrawFn, length: int, batch: int) -> tuple[Mask, Rule]:
     """A mask and the rule it stands for, one or two of them combined."""
-    kind = draw(st.sampled_from("causal everything window padding documents prefix explicit both".split()))
+    kind = draw(
+        st.sampled_from(["causal", "everything", "window", "padding", "documents", "prefix", "explicit", "both"])
+    )
     if kind == "causal":
         return Causal(), lambda b, t, s: s <= t
     if kind == "everything":

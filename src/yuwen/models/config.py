@@ -91,13 +91,15 @@ EVERYWHERE = frozenset(
 def rope_theta(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Rewrites the published rotary settings, old style or new, to a single `rope_theta`; refuses scaled rotary."""
     values = dict(values)
-    rope = values.pop("rope_parameters", None) or {}
-    scaling = values.pop("rope_scaling", None) or {}
-    kinds = [part.get("rope_type") or part.get("type") for part in (rope, scaling)]
-    if any(kind not in (None, "default") for kind in kinds):
-        raise UserError(f"{where}: scaled rotary positions ({next(k for k in kinds if k)}) are not supported yet")
-    if "rope_theta" in rope:
-        values["rope_theta"] = rope["rope_theta"]
+    for key in ("rope_parameters", "rope_scaling"):
+        rope = values.pop(key, None) or {}
+        if not isinstance(rope, Mapping):
+            raise UserError(f"{where}: {key}={rope!r} is not an object of settings")
+        kind = rope.get("rope_type") or rope.get("type")
+        if kind not in (None, "default"):
+            raise UserError(f"{where}: scaled rotary positions ({kind}) are not supported yet")
+        if "rope_theta" in rope:
+            values["rope_theta"] = rope["rope_theta"]
     return values
 
 

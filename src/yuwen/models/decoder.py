@@ -70,11 +70,12 @@ class Decoder(nn.Module):
 
 
 def initialise(model: Decoder, generator: torch.Generator | None, *, std: float = 0.02) -> None:
-    """Normal(0, std) matrices and tables; what writes into the residual stream divided by sqrt(2 x layers) (GPT-2)."""
+    """Normal(0, std) matrices and tables; what writes into the residual stream divided by sqrt(2 x layers); no bias."""
     residual = std / (2 * len(model.blocks)) ** 0.5
     with torch.no_grad():
         for name, weight in model.named_parameters():
-            if weight.dim() < 2:
-                continue
-            writes = name.endswith(("attention.output.weight", "feedforward.down.weight"))
-            weight.normal_(0.0, residual if writes else std, generator=generator)
+            if name.endswith(".bias"):
+                weight.zero_()
+            elif weight.dim() == 2:
+                writes = name.endswith(("attention.output.weight", "feedforward.down.weight"))
+                weight.normal_(0.0, residual if writes else std, generator=generator)

@@ -53,9 +53,9 @@ def config_from_published(values: Mapping[str, Any], where: str) -> ModelConfig:
     for known in FAMILIES.values():
         if values.get("model_type") == known.config.MODEL_TYPE:
             architectures = values.get("architectures") or [known.config.ARCHITECTURE]
-            if known.config.ARCHITECTURE not in architectures:
+            if not isinstance(architectures, list) or known.config.ARCHITECTURE not in architectures:
                 raise UserError(
-                    f"{where}: architecture {architectures[0]} is not supported (only {known.config.ARCHITECTURE})"
+                    f"{where}: architectures={architectures!r} is not supported (only {known.config.ARCHITECTURE})"
                 )
             return known.config.from_published(values, where)
     known_types = ", ".join(sorted(known.config.MODEL_TYPE for known in FAMILIES.values()))
