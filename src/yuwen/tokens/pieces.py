@@ -47,17 +47,18 @@ def readable(piece: bytes) -> str:
     return re.sub("[\udc80-\udcff]", lambda match: f"⟨{ord(match[0]) - 0xDC00:02X}⟩", text)
 
 
-def flags(table: list[bytes], special_ids: frozenset[int]) -> np.ndarray:
+def flags(table: list[bytes], special_ids: frozenset[int], cuts_words: bool) -> np.ndarray:
     """uint8 by id: bit 0, the piece starts a word; bit 1, it ends a sentence. Special tokens mark nothing.
 
-    Judged by the piece alone: a space, a mark, a digit or a Chinese character starts a word, another letter continues
-    one (`##` says so outright), although it does start one at the beginning of a line.
+    Where text is cut into words first (`cuts_words`: wordpiece, word), all but `##` pieces start one. Elsewhere the
+    piece alone decides: a space, a mark, a digit or a Chinese character starts a word, another letter continues one,
+    although at the beginning of a line it does start one.
     """
     result = np.zeros(len(table), np.uint8)
     for id, piece in enumerate(table):
         if not piece or id in special_ids:
             continue
-        if _starts_word(piece):
+        if (not piece.startswith(b"##") or len(piece) == 2) if cuts_words else _starts_word(piece):
             result[id] |= STARTS_WORD
         if _SENTENCE_END.search(piece.decode("utf-8", "ignore")):
             result[id] |= ENDS_SENTENCE
@@ -65,7 +66,7 @@ def flags(table: list[bytes], special_ids: frozenset[int]) -> np.ndarray:
 
 
 def _starts_word(piece: bytes) -> bool:
-    if piece.startswith(b"##") and len(piece) > 2 or 0x80 <= piece[0] < 0xC0:  # continues a word, or a character
+    if 0x80 <= piece[0] < 0xC0:  # continues a character
         return False
     first = piece.decode("utf-8", "replace")[0]
     if first == "\ufffd":

@@ -60,7 +60,10 @@ class Tokenizer:
     def fingerprint(self) -> str:
         """A hash of all that decides ids and rendering."""
         roles = {role: files.role_text(self._settings, role) for role in files.ROLES}
-        content = json.dumps([json.loads(self._backend.to_str()), roles, self.chat_template], sort_keys=True)
+        described = json.loads(self._backend.to_str())
+        if self.kind == "unigram":  # the library's reading of a score may move its last digit
+            described["model"]["vocab"] = [[piece, round(score, 6)] for piece, score in described["model"]["vocab"]]
+        content = json.dumps([described, roles, self.chat_template], sort_keys=True)
         return hashlib.blake2b(content.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
     def encode(self, text: str, specials: bool = False) -> list[int]:
@@ -117,7 +120,7 @@ class Tokenizer:
 
     def flags(self) -> np.ndarray:
         """uint8 by id: bit 0 (1) the piece starts a word, bit 1 (2) it ends a sentence."""
-        return pieces.flags(self._table, self.special_ids)
+        return pieces.flags(self._table, self.special_ids, cuts_words=self.kind in ("wordpiece", "word"))
 
     def render(self, messages: Sequence[Mapping[str, Any]], *, generate: bool = False) -> Rendered:
         """Ids and loss mask of a conversation by the chat template; `generate` ends where the assistant speaks next.
