@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from yuwen.cli._output import Json, print_json
+from yuwen.cli._output import Json, note, print_json
 from yuwen.errors import UserError
 
 app = typer.Typer(help="Check, count and prepare text.")
@@ -52,3 +52,44 @@ def stats(data: Data, as_json: Json = False, field: Field = None, encoding: Enco
     print(f"length      {found.length_mean:,.1f} characters on average; quantiles: {lengths}")
     print("scripts     " + ", ".join(f"{name} {share:.1%}" for name, share in found.scripts.items()))
     print("commonest   " + ", ".join(f"{character} {share:.1%}" for character, share in found.common.items()))
+
+
+@app.command()
+def prepare(
+    data: Data,
+    tokenizer: Annotated[str, typer.Option(help="A folder with a tokenizer.json.", metavar="DIR")],
+    out: Annotated[str, typer.Option(help="The folder to prepare; after an interruption it goes on.", metavar="DIR")],
+    as_json: Json = False,
+    field: Field = None,
+    encoding: Encoding = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")] = None,
+) -> None:
+    """Clean, deduplicate and encode text into memory-mapped shards."""
+    import time
+
+    from yuwen.data import corpus
+    from yuwen.data import prepare as prepared
+    from yuwen.data.writer import Progress
+    from yuwen.tokens import Tokenizer
+
+    start = last = time.perf_counter()
+
+    def tell(progress: Progress) -> None:
+        nonlocal last
+        if time.perf_counter() - last > 5:
+            last = time.perf_counter()
+            rate = progress.bytes / (last - start) / 1e6
+            note(f"{progress.documents:,} documents, {progress.tokens:,} tokens, {rate:.1f} MB/s")
+
+    documents = corpus(data, field=field, encoding=encoding)
+    shards = prepared(documents, Tokenizer.load(tokenizer), out=out, workers=workers, progress=tell)
+    seconds, meta = round(time.perf_counter() - start, 2), shards.meta
+    if as_json:
+        figures = ("tokens", "documents", "bytes", "unknown", "vocabulary", "dropped")
+        print_json({"folder": out, **{name: getattr(meta, name) for name in figures}, "seconds": seconds})
+        return
+    print(f"documents   {meta.documents:,}")
+    print(f"text        {meta.bytes:,} bytes")
+    print(f"tokens      {meta.tokens:,} ({meta.bytes / meta.tokens:.2f} bytes each, {meta.unknown:,} unknown)")
+    print("left out    " + (", ".join(f"{count:,} {reason}" for reason, count in meta.dropped.items()) or "nothing"))
+    print(f"folder      {out} ({seconds} s)")

@@ -10,6 +10,7 @@ from pathlib import Path
 from yuwen.text import Document, discover, read
 from yuwen.text.file import File
 
+_SMALL = 1 << 23  # characters
 _RECORDS = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
 
 
@@ -32,17 +33,41 @@ def corpus(sources: str | Sequence[str], field: str | None = None, encoding: str
     names = [sources] if isinstance(sources, str) else list(sources)
     paths = [path for name in names for path in discover(name)]
 
-    def documents() -> Iterator[Document]:
+    def read_all() -> Iterator[Document]:
         for name in names:
             yield from read(name, field=field, encoding=encoding)
 
     return Corpus(
         name=" ".join(names),
-        documents=documents,
+        documents=_kept(read_all),
         identity=_identity(names, paths, field, encoding),
         files=not any(name.startswith("sample:") for name in names)
         and all(_kind(path) not in _RECORDS for path in paths),
     )
+
+
+def _kept(read_all: Callable[[], Iterator[Document]]) -> Callable[[], Iterator[Document]]:
+    """Passes over the documents; of a small corpus only the first reads, for counting and splitting take passes too."""
+    memory: list[Document] | None = None
+
+    def documents() -> Iterator[Document]:
+        nonlocal memory
+        if memory is not None:
+            yield from memory
+            return
+        found: list[Document] = []
+        room = _SMALL
+        for document in read_all():
+            room -= len(document.text)
+            if room >= 0:
+                found.append(document)
+            else:
+                found.clear()
+            yield document
+        if room >= 0:
+            memory = found
+
+    return documents
 
 
 def _identity(names: list[str], paths: list[Path], field: str | None, encoding: str | None) -> str:

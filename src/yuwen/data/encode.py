@@ -93,7 +93,7 @@ class Encoder:
 
     def _ids(self, texts: list[str]) -> Iterator[np.ndarray]:
         """Token ids of each text. Long ones go to the tokenizer in pieces: it is faster so, and uses every core."""
-        cuts = [_cut(text) if self._cuttable else [text] for text in texts]
+        cuts = [_cut(text) if self._cuttable and len(text) > _PIECE else [text] for text in texts]
         encoded = iter(self.tokenizer.encode_batch([piece for cut in cuts for piece in cut]))
         for cut in cuts:
             yield next(encoded) if len(cut) == 1 else np.concatenate([next(encoded) for _ in cut])
