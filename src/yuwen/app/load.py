@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from yuwen.interop.weight_files import find_weights
 from yuwen.models import Decoder
 
 if TYPE_CHECKING:
+    from yuwen.generation import Generation
     from yuwen.tokens import Tokenizer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -55,6 +56,22 @@ class Loaded:
         """Scores of every next token: ids [B, T], or [T] for one sequence -> [B, T, V]."""
         with torch.no_grad():
             return self.model.output(self.model(self._ids(ids_BT)))
+
+    def generate(self, prompt: str | Sequence[int], *, raw: bool = False, **sampling: Any) -> Generation:
+        """Continues a prompt, text or ids; `sampling` are the fields of SamplingConfig (max_tokens, temperature, …).
+
+        A chat model takes text as a user's message, unless `raw`. UserError for text without a tokenizer, or a prompt
+        longer than the context.
+        """
+        from yuwen.generation import SamplingConfig, end_ids, generate, is_chat, prompt_ids
+
+        settings = SamplingConfig.parse("", sampling)
+        if isinstance(prompt, str):
+            if self.tokenizer is None:
+                raise UserError(f"{self.path}: the model comes without a tokenizer: give ids, not text")
+            prompt = prompt_ids(prompt, self.tokenizer, chat=is_chat(self.path, self.tokenizer) and not raw)
+        ends = [] if self.tokenizer is None else end_ids(self.path, self.tokenizer)
+        return generate(self.model, [prompt], settings, tokenizer=self.tokenizer, end_ids=ends)[0]
 
     def _ids(self, ids_BT: Ids) -> Tensor:
         try:

@@ -39,13 +39,14 @@ def export(
     """Write a model in other programs' formats."""
     from yuwen.app.load import load
     from yuwen.interop import export_folder
-    from yuwen.interop.hf import check_free
+    from yuwen.interop.hf import check_free, generation_settings
 
     check_free(out)
     loaded = load(model, dtype.value if dtype else None)
     note(f"{loaded.source}: {loaded.family}, weights {loaded.hash[:12]}")
     stored = next(loaded.model.parameters()).dtype
-    export_folder(out, loaded.model, loaded.tokenizer, dtype=stored)
+    settings = generation_settings(loaded.path)
+    export_folder(out, loaded.model, loaded.tokenizer, generation=settings, dtype=stored)
     files = {path.name: path.stat().st_size for path in sorted(out.iterdir())}
     if as_json:
         answer = {"source": loaded.source, "hash": loaded.hash, "format": to.value, "family": loaded.family}

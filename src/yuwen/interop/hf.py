@@ -114,6 +114,12 @@ def load_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> tupl
     return model.eval(), tokenizer
 
 
+def generation_settings(folder: Path) -> dict[str, Any]:
+    """What generation_config.json says, to be handed on when a model is written again; empty without one."""
+    path = folder / "generation_config.json"
+    return read_json(path) if path.is_file() else {}
+
+
 def load_tokenizer(folder: Path) -> Tokenizer | None:
     """The folder's tokenizer, or None where it has none."""
     if (folder / "tokenizer.json").is_file():

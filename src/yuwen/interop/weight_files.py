@@ -77,10 +77,10 @@ def _shards(index: Path) -> list[Path]:
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(f"{index}: no weight_map: download it again")
-    names = set(weight_map.values())
-    for name in names:
+    for name in weight_map.values():
         if not isinstance(name, str) or Path(name).name != name or not name.endswith(".safetensors"):
             raise UserError(f"{index}: {name!r} is not the name of a safetensors file in the same folder")
+    names = set(weight_map.values())
     missing = sorted(name for name in names if not (index.parent / name).is_file())
     if missing:
         raise UserError(f"{index.parent}: {few(missing)} missing of {len(names)} shards: download again")
