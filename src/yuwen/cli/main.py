@@ -74,30 +74,26 @@ app = typer.Typer(
     cls=Verbs,
     rich_markup_mode=None,
     add_completion=False,
-    invoke_without_command=True,
     subcommand_metavar="VERB …",
     epilog="yuwen VERB --help explains a verb. Begin with: yuwen quickstart",
 )
 
 
 @app.callback()
-def yuwen(
-    ctx: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
-) -> None:
+def yuwen(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     """yuwen 语文: the whole life of a language model, from raw text to a model that is used."""
-    if version:
-        print(f"yuwen {__version__}")
-    elif ctx.invoked_subcommand is None:
-        print(ctx.get_help())
 
 
 def run(arguments: list[str]) -> int:
     """Runs one command line (without the program's name) and returns its exit status; never raises."""
     try:
-        # Not typer's own main: it would format errors itself and take a broken pipe for a failure.
-        command = typer.main.get_command(app)
-        with command.make_context("yuwen", list(arguments)) as context:
-            command.invoke(context)
+        if arguments[:1] == ["--version"]:  # answered here: to parse any value typer imports all of pydantic
+            print(f"yuwen {__version__}")
+        else:
+            # Not typer's own main: it would format errors itself and take a broken pipe for a failure.
+            command = typer.main.get_command(app)
+            with command.make_context("yuwen", arguments or ["--help"]) as context:
+                command.invoke(context)
         sys.stdout.flush()
     except typer.Exit as exit:
         return exit.exit_code
