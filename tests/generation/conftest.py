@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+import torch
 from generation_models import TEXT, random_model
 
 from yuwen.models import FAMILIES, Decoder
@@ -17,3 +20,12 @@ def tokenizer() -> Tokenizer:
 @pytest.fixture(scope="session", params=sorted(FAMILIES))
 def model(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> Decoder:
     return random_model(request.param, tokenizer.size)
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Products as small as these are slower in several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

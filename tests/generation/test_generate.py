@@ -37,7 +37,11 @@ def test_greedy_equals_transformers(model: Decoder, tokenizer: Tokenizer, tmp_pa
     ours = generate(model, ids_of(tokenizer), sampling, tokenizer=tokenizer)
     for prompt, generation in zip(ids_of(tokenizer), ours, strict=True):
         settings = transformers.GenerationConfig(
-            do_sample=False, max_new_tokens=40, repetition_penalty=penalty, eos_token_id=tokenizer.end_id, pad_token_id=0
+            do_sample=False,
+            max_new_tokens=40,
+            repetition_penalty=penalty,
+            eos_token_id=tokenizer.end_id,
+            pad_token_id=0,
         )
         expected = reference.generate(torch.tensor([prompt]), generation_config=settings)[0, len(prompt) :].tolist()
         assert generation.ids == expected

@@ -14,7 +14,9 @@ from yuwen.errors import UserError
 from yuwen.generation import SamplingConfig
 from yuwen.generation.sampling import Sampler, filters, min_p, repetition_penalty, temperature, top_k, top_p
 
-SCORES = st.lists(st.lists(st.floats(-30, 30, width=32), min_size=7, max_size=7), min_size=1, max_size=3).map(torch.tensor)
+SCORES = st.lists(st.lists(st.floats(-30, 30, width=32), min_size=7, max_size=7), min_size=1, max_size=3).map(
+    torch.tensor
+)
 NO_IDS = torch.zeros(1, 0, dtype=torch.long)
 
 
