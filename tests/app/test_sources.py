@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -90,7 +91,6 @@ def cached(root: Path, *files: str) -> str:
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setitem(huggingface_hub.snapshot_download.__wrapped__.__kwdefaults__, "cache_dir", str(tmp_path))
     return tmp_path
 
 
@@ -105,7 +105,7 @@ def test_the_hub_offline_gives_what_is_cached_and_names_it(offline: Path, capsys
 
 
 def test_the_hub_offline_without_the_model(offline: Path) -> None:
-    with pytest.raises(UserError, match="not in the local cache, .* gives no answer: unset HF_HUB_OFFLINE"):
+    with pytest.raises(UserError, match="not in the local cache: unset HF_HUB_OFFLINE to fetch it"):
         resolve("hf:org/small")
     cached(offline, "README.md")
     with pytest.raises(UserError, match="no config.json there"):
@@ -137,12 +137,10 @@ def test_a_hub_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError) as error:
         resolve("hf:org/absent-for-certain")
+    assert "http://127.0.0.1:9 gives no answer: check the network" in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_path_needs_no_hub_client() -> None:
-    assert "yuwen.app.sources" in sys.modules
     code = "import yuwen.app.sources, sys; assert not {'torch', 'huggingface_hub'} & set(sys.modules)"
-    import subprocess
-
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -80,9 +80,9 @@ def _from_hub(source: str) -> Path:
     except RevisionNotFoundError:
         raise UserError(f"{source}: {name} has no revision {revision}") from None
     except LocalEntryNotFoundError:
-        how = (
-            "unset HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "check the network, or set HF_ENDPOINT to a mirror"
-        )
+        if constants.HF_HUB_OFFLINE:
+            raise UserError(f"{source}: not in the local cache: unset HF_HUB_OFFLINE to fetch it") from None
+        how = "check the network, or set HF_ENDPOINT to a mirror"
         raise UserError(f"{source}: not in the local cache, and {origin} gives no answer: {how}") from None
     except (HfHubHTTPError, HFValidationError) as error:
         raise UserError(f"{source}: {' '.join(str(error).split())[:200]}") from None
