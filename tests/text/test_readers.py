@@ -60,7 +60,12 @@ def write(path: Path, content: str) -> str:
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.lists(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0")), min_size=2, max_size=2), max_size=5))
+@given(
+    st.lists(
+        st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\0")), min_size=2, max_size=2),
+        max_size=5,
+    )
+)
 def test_csv_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, rows: list[list[str]]) -> None:
     path = tmp_path_factory.mktemp("csv") / "a.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -117,10 +122,16 @@ USER, ASSISTANT = {"role": "user", "content": "你好"}, {"role": "assistant", "
         ({"messages": [USER, ASSISTANT]}, [USER, ASSISTANT]),
         ({"messages": [{"role": "user", "content": [{"type": "text", "text": "你好"}]}]}, [USER]),
         ({"conversations": [{"from": "human", "value": "你好"}, {"from": "gpt", "value": "hello"}]}, [USER, ASSISTANT]),
-        ({"system": "s", "conversations": [{"from": "human", "value": "你好"}]}, [{"role": "system", "content": "s"}, USER]),
+        (
+            {"system": "s", "conversations": [{"from": "human", "value": "你好"}]},
+            [{"role": "system", "content": "s"}, USER],
+        ),
         ({"instruction": "你好", "input": "", "output": "hello"}, [USER, ASSISTANT]),
         ({"instruction": "你", "input": "好", "output": "hello"}, [{"role": "user", "content": "你\n好"}, ASSISTANT]),
-        ({"instruction": "你好", "output": "hello", "history": [["你好", "hello"]]}, [USER, ASSISTANT, USER, ASSISTANT]),
+        (
+            {"instruction": "你好", "output": "hello", "history": [["你好", "hello"]]},
+            [USER, ASSISTANT, USER, ASSISTANT],
+        ),
     ],
 )
 def test_conversations_of_every_shape_become_messages(tmp_path: Path, row: dict, messages: list) -> None:
@@ -131,9 +142,22 @@ def test_conversations_of_every_shape_become_messages(tmp_path: Path, row: dict,
 
 def test_squad_nested_and_flat(tmp_path: Path) -> None:
     answers = [{"text": "b", "answer_start": 2}]
-    nested = {"data": [{"title": "T", "paragraphs": [{"context": "a b", "qas": [{"id": "1", "question": "q?", "answers": answers}]}]}]}
+    nested = {
+        "data": [
+            {
+                "title": "T",
+                "paragraphs": [{"context": "a b", "qas": [{"id": "1", "question": "q?", "answers": answers}]}],
+            }
+        ]
+    }
     (one,) = text.read(write(tmp_path / "a.json", json.dumps(nested)))
-    flat = {"context": "a b", "question": "q?", "answers": {"text": ["b"], "answer_start": [2]}, "id": "1", "title": "T"}
+    flat = {
+        "context": "a b",
+        "question": "q?",
+        "answers": {"text": ["b"], "answer_start": [2]},
+        "id": "1",
+        "title": "T",
+    }
     (two,) = text.read(write(tmp_path / "b.jsonl", json.dumps(flat)))
     assert one.text == two.text == "a b\nq?"
     assert one.fields == two.fields == {"context": "a b", "question": "q?", "answers": answers, "id": "1", "title": "T"}

@@ -26,6 +26,13 @@ _SPACES = "\xa0\u1680\u202f\u205f" + "".join(map(chr, range(0x2000, 0x200B)))
 # U+200D stay: emoji and several scripts need them.
 _CONTROL = "".join(map(chr, [*range(0x00, 0x09), *range(0x0E, 0x20), *range(0x7F, 0x85), *range(0x86, 0xA0)]))
 _CONTROL += "\xad\u200b\u2060\ufeff"
+_FILTERS = {
+    "symbols": filters.symbols,
+    "repeated_lines": filters.repeated_lines,
+    "repeated_characters": filters.repeated_characters,
+}
+_LONG = 1 << 12
+_BODY = re.compile(r"<(?:body|html)\b", re.IGNORECASE)
 _TAG = re.compile(r"<(?:!|/?[a-zA-Z])")
 _INDENT = re.compile(r"[ \t\u3000]{2,}|[\t\u3000]")
 _EDGES = re.compile(r" +(?=\n)|(?<=\n) +")
@@ -60,6 +67,9 @@ class Cleaner:
         odd = "".join(self._table)
         self._odd = re.compile(f"[{re.escape(odd)}]") if odd else None
         self._odd_ascii = bytes(ord(character) for character in odd if character.isascii())
+        self._form: Any = self.config.normalise.upper()
+        limits = {name: getattr(self.config, f"maximum_{name}") for name in _FILTERS}
+        self._filters = [(name, _FILTERS[name], most) for name, most in limits.items() if most is not None]
 
     def clean(self, document: Document) -> Document | None:
         """The document with its text cleaned (itself, if nothing was to do); None if it is dropped."""
@@ -104,19 +114,22 @@ class Cleaner:
         return self._odd.sub(lambda match: self._table[match[0]], text)
 
     def _normalise(self, text: str) -> str:
-        """Line by line, since nothing composes across a line break, and most lines are in order already."""
-        if self.config.normalise == "none" or text.isascii():
+        """A long text line by line: nothing composes across a line break, and most lines are in order already."""
+        if self._form == "NONE" or text.isascii():
             return text
-        form: Any = self.config.normalise.upper()
+        if len(text) < _LONG:
+            return text if unicodedata.is_normalized(self._form, text) else unicodedata.normalize(self._form, text)
         lines, changed = text.split("\n"), False
         for number, line in enumerate(lines):
-            if not line.isascii() and not unicodedata.is_normalized(form, line):
-                lines[number], changed = unicodedata.normalize(form, line), True
+            if not line.isascii() and not unicodedata.is_normalized(self._form, line):
+                lines[number], changed = unicodedata.normalize(self._form, line), True
         return "\n".join(lines) if changed else text
 
     def _readable(self, text: str) -> str:
         if _TAG.search(text) is None:
             return html.unescape(text)
+        if _BODY.search(text) is None:  # a fragment, in which trafilatura would see no page
+            text = f"<html><body>{text}</body></html>"
         extract, everything = self._trafilatura
         return extract(text, favor_recall=True, include_comments=False) or everything(text)
 
@@ -128,9 +141,8 @@ class Cleaner:
             return "too short"
         if config.maximum_characters is not None and len(text) > config.maximum_characters:
             return "too long"
-        for name in ("symbols", "repeated_lines", "repeated_characters"):
-            most = getattr(config, f"maximum_{name}")
-            if most is not None and getattr(filters, name)(text) > most:
+        for name, share, most in self._filters:
+            if share(text) > most:
                 return f"too many {name.replace('_', ' ')}"
         return None
 

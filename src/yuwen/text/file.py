@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO
 
 from yuwen.errors import UserError
 from yuwen.text import encoding as codec
 from yuwen.text.problem import Handle, Problem, notice, stop
+from yuwen.text.unpack import unpack
 
 BLOCK = 1 << 19
 _HEAD = 1 << 16
-_GZIP, _ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _BINARY = (b"%PDF-", b"PK\x03\x04", b"\x89PNG", b"\xff\xd8\xff", b"\xfd7zXZ", b"\x7fELF")
 
 
@@ -46,18 +46,8 @@ class File:
     def open(self) -> Iterator[IO[bytes]]:
         """Its bytes, unpacked. Raises UserError if it cannot be opened."""
         try:
-            with self.path.open("rb") as raw:
-                magic = raw.read(4)
-                raw.seek(0)
-                if magic.startswith(_GZIP):
-                    with gzip.open(raw, "rb") as unpacked:
-                        yield cast(IO[bytes], unpacked)
-                elif magic == _ZSTANDARD:
-                    decompressor = _zstandard(self.name).ZstdDecompressor()
-                    with decompressor.stream_reader(raw, read_across_frames=True) as unpacked:
-                        yield unpacked
-                else:
-                    yield raw
+            with self.path.open("rb") as raw, unpack(raw, self.name) as stream:
+                yield stream
         except OSError as error:
             if isinstance(error, gzip.BadGzipFile) or error.strerror is None:
                 raise
@@ -70,10 +60,6 @@ class File:
                 try:
                     block = stream.read(BLOCK)
                 except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                    return self._damaged(error)
-                except Exception as error:
-                    if type(error).__name__ != "ZstdError":
-                        raise
                     return self._damaged(error)
                 if not block:
                     return
@@ -98,7 +84,7 @@ class File:
         """Its characters, block by block: as decode() says. A binary file is a problem, and yields nothing."""
         encoding = self._encoding()
         if self._binary(encoding):
-            self.problem(None, None, "binary", "a binary file, not text", "leave it out, or convert it to text")
+            self.problem(None, None, "binary", "a binary file, not text", _CONVERT)
             return
         self.decoded = encoding
         told = self.encoding is not None or codec.marked(self.head) is not None
@@ -147,6 +133,7 @@ class File:
         self.problem(None, None, "damaged archive", f"damaged compressed file ({error})", "fetch or pack it again")
 
 
+_CONVERT = "leave it out, or convert it to text (if it is UTF-16 without a mark: data.encoding=utf-16)"
 _NAME_IT = "save it as UTF-8, or name its encoding, such as data.encoding=gb18030 (or --encoding gb18030)"
 
 
@@ -154,11 +141,3 @@ def _mend(error: OSError) -> str:
     if isinstance(error, PermissionError):
         return "give yourself the right to read it (chmod +r), or leave it out"
     return "check the path"
-
-
-def _zstandard(name: str) -> Any:
-    try:
-        import zstandard
-    except ImportError:
-        raise UserError(f"{name}: .zst needs a package that is not installed; pip install 'yuwen[data]'") from None
-    return zstandard

@@ -46,7 +46,10 @@ def fetch(source: str) -> list[tuple[Path, str]]:
     except (HfHubHTTPError, HFValidationError) as error:
         first = str(error).strip().splitlines()[0]
         raise UserError(f"{source}: {first}; check the name, and HF_TOKEN if the dataset is private") from None
-    except OSError as error:  # no connection, a full disk
+    except Exception as error:
+        # No connection. The client has changed its HTTP library more than once, and lets the library's errors through.
+        if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in ("httpx", "httpx2"):
+            raise
         raise UserError(f"{source}: cannot be fetched: {error}; check the connection and HF_ENDPOINT") from None
 
 
@@ -57,10 +60,10 @@ def is_data(name: str) -> bool:
 def table(names: list[str], card: list[dict[str, Any]]) -> Table:
     """Which files make which split of which config: as the dataset's card says, else as the files are named."""
     found: Table = {}
-    for config in card:
-        splits = found.setdefault(str(config.get("config_name", "default")), {})
-        for entry in _listed(config.get("data_files", [])):
-            split, path = ("train", entry) if isinstance(entry, str) else (entry["split"], entry["path"])
+    for entry in card:
+        splits = found.setdefault(str(entry.get("config_name", "default")), {})
+        for files in _listed(entry.get("data_files", [])):
+            split, path = ("train", files) if isinstance(files, str) else (files["split"], files["path"])
             matched = [name for name in names if any(_matches(name, pattern) for pattern in _listed(path))]
             if matched:
                 splits.setdefault(str(split), []).extend(matched)
