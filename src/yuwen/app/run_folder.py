@@ -1,0 +1,65 @@
+"""What holds for a run folder as a whole: one writer at a time, and one recipe for all its life."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from yuwen.app.recipe import Recipe, read_recipe
+from yuwen.errors import UserError
+
+# What may change when a run goes on: how long, and what is written down, but nothing that a step computes.
+FREE = frozenset(
+    f"train.{key}"
+    for key in ("steps", "minutes", "evaluate_every", "sample_every", "checkpoint_every", "log_every", "keep", "patience", "tensorboard")
+) | {"sample.prompts", "sample.tokens", "sample.temperature", "sample.top_p", "sample.seed"}
+
+
+@contextlib.contextmanager
+def claim(run: Path) -> Iterator[None]:
+    """Holds the run folder (made when absent) for this process; UserError if another one is training into it."""
+    import fcntl
+
+    run.mkdir(parents=True, exist_ok=True)
+    lock = os.open(run / ".lock", os.O_CREAT | os.O_RDWR)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{run}: another process is training into this folder; wait for it or choose another --out") from None
+        yield
+    finally:
+        os.close(lock)
+
+
+def refuse_change(recipe: Recipe, run: Path) -> Recipe:
+    """The recipe that a resumed run follows: the given one, where it differs only in what may change.
+
+    A number of steps that a budget in minutes came to is kept. UserError names the first key that differs.
+    """
+    stored = read_recipe(run / "recipe.yaml")
+    given, before = _flat(recipe.plain()), _flat(stored.plain())
+    for key in sorted(set(given) | set(before)):
+        if key not in FREE and given.get(key) != before.get(key):
+            raise UserError(
+                f"{key}={given.get(key)!r} differs from the run's own {before.get(key)!r} ({run / 'recipe.yaml'}): "
+                "a run goes on as it began; for another recipe choose another --out"
+            )
+    if recipe.train.minutes and not recipe.train.steps:
+        if recipe.train.minutes == stored.train.minutes:
+            return recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": stored.train.steps})})
+        raise UserError("train.minutes: this run's budget has become a number of steps; give train.steps to go on longer")
+    return recipe
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
