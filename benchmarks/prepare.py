@@ -4,7 +4,8 @@
 
 Raw is the least one could do: read 1,000 lines at a time (parsed, if they are JSON) and call `encode_batch`, with all
 threads; nothing is cleaned, deduplicated, marked or written. Both run in processes of their own, by turns. Prints one
-JSON line; the ratio is raw seconds / prepare seconds, memory is the sum over processes of the proportional set size.
+JSON line: the ratio is raw seconds / prepare seconds, cpu_ratio the same in processor time (which a busy machine
+disturbs less), memory is the sum over processes of the proportional set size.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -84,7 +86,9 @@ def main() -> None:
     parser.add_argument("--mode", choices=["raw", "prepare"], help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.mode:
-        print(json.dumps({"raw": raw, "prepare": prepared}[given.mode](given.corpus, given.tokenizer)))
+        result = {"raw": raw, "prepare": prepared}[given.mode](given.corpus, given.tokenizer)
+        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        print(json.dumps({**result, "cpu_seconds": sum(usage.ru_utime + usage.ru_stime for usage in used)}))
         return
     sides: dict[str, list[dict[str, float]]] = {"raw": [], "prepare": []}
     load = os.getloadavg()[0]
@@ -94,14 +98,17 @@ def main() -> None:
             print(mode, results[-1], file=sys.stderr)
     size = sides["raw"][0]["bytes"]
     seconds = {mode: [result["seconds"] for result in results] for mode, results in sides.items()}
+    cpu = {mode: [result["cpu_seconds"] for result in results] for mode, results in sides.items()}
     report = {
         "bytes": size,
         "cores": os.cpu_count(),
         "load_before": load,
         "seconds": seconds,
+        "cpu_seconds": cpu,
         "raw_megabytes_per_second": size / statistics.median(seconds["raw"]) / 1e6,
         "prepare_megabytes_per_second": size / statistics.median(seconds["prepare"]) / 1e6,
         "ratio": statistics.median(a / b for a, b in zip(seconds["raw"], seconds["prepare"], strict=True)),
+        "cpu_ratio": statistics.median(a / b for a, b in zip(cpu["raw"], cpu["prepare"], strict=True)),
         "peak_memory_bytes": max(result["peak_memory_bytes"] for result in sides["prepare"]),
         "raw_peak_memory_bytes": max(result["peak_memory_bytes"] for result in sides["raw"]),
     }

@@ -8,10 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from data_corpora import lines, memory
 from hypothesis import given
@@ -24,6 +25,8 @@ from yuwen.text import Document
 from yuwen.tokens import Tokenizer
 
 Make = Callable[..., Shards]
+
+corpus_module = sys.modules["yuwen.data.corpus"]  # its name in the package is the function's
 
 RUN = """
 import os, signal, sys
@@ -289,6 +292,56 @@ def test_a_bad_row_is_told_and_leaves_nothing_behind(tokenizer: Tokenizer, tmp_p
     with pytest.raises(UserError, match=r"bad\.jsonl:2"):
         prepare(corpus(str(tmp_path / "bad.jsonl")), tokenizer, tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_bad_validation_row_leaves_nothing_behind(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / "bad.jsonl").write_text('{"text"\n', encoding="utf-8")
+    with pytest.raises(UserError, match=r"bad\.jsonl"):
+        prepare(memory(lines(["甲"])), tokenizer, tmp_path / "cache", exclude=corpus(str(tmp_path / "bad.jsonl")))
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_a_worker_that_is_killed_is_one_line(
+    data: Path, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encode, "_BATCH", 1000)
+    monkeypatch.setattr(workers, "_SMALL", 0)
+
+    def kill(_: object) -> None:
+        for child in psutil.Process().children():
+            child.kill()
+
+    with pytest.raises(UserError, match=r"ended unexpectedly \(status -9\).*fewer workers"):
+        prepare(corpus(str(data)), tokenizer, tmp_path, workers=2, progress=kill)
+    assert prepare(corpus(str(data)), tokenizer, tmp_path, workers=2).documents
+
+
+def test_a_tokenizer_without_an_end_is_refused_where_one_is_needed(tokenizer_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((tokenizer_folder / "tokenizer.json").read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+    endless = Tokenizer.load(tmp_path)
+    with pytest.raises(UserError, match="no end token"):
+        prepare(memory([Document("甲", "f")]), endless, tmp_path / "cache")
+    assert prepare(memory(lines(["甲"])), endless, tmp_path / "cache").documents == 1
+
+
+@given(st.data())
+def test_a_small_corpus_is_read_once_a_large_one_each_time(data: st.DataObject) -> None:
+    texts = data.draw(st.lists(st.text(max_size=5), max_size=6))
+    room, passes = data.draw(st.integers(0, 20)), 0
+
+    def read() -> Iterator[Document]:
+        nonlocal passes
+        passes += 1
+        return iter(lines(texts))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus_module, "_SMALL", room)
+        documents = corpus_module._kept(read)
+        next(documents(), None)  # a pass that is broken off
+        for _ in range(3):
+            assert list(documents()) == lines(texts)
+    assert passes <= (2 if sum(map(len, texts)) <= room else 4)
 
 
 def test_two_processes_share_one_preparation(data: Path, tokenizer_folder: Path, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from yuwen.errors import UserError
 from yuwen.text import Document, discover, read
 from yuwen.text.file import File
 
@@ -74,10 +75,13 @@ def _identity(names: list[str], paths: list[Path], field: str | None, encoding: 
     samples = [name for name in names if name.startswith("sample:")]
     digest = hashlib.blake2b(repr((samples, field, encoding)).encode(), digest_size=16)
     for path in paths:
-        digest.update(f"\0{_kind(path)} {path.stat().st_size}\0".encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        try:
+            digest.update(f"\0{_kind(path)} {path.stat().st_size}\0".encode())
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}; check its permissions") from None
     return digest.hexdigest()
 
 

@@ -147,14 +147,15 @@ def _unfinished(folder: Path, key: str) -> Iterator[Path | None]:
                 print(f"{folder}: waiting for another process that is preparing it", file=sys.stderr)
                 fcntl.flock(lock, fcntl.LOCK_EX)
             if _finished(folder, key) is not None:
-                with contextlib.suppress(OSError):
-                    partial.rmdir()
                 yield None
                 return
             if _names(partial, lock):
                 yield partial
                 return
         finally:
+            if _names(partial, lock):
+                with contextlib.suppress(OSError):  # only where nothing was begun
+                    partial.rmdir()
             os.close(lock)
 
 
