@@ -1,0 +1,109 @@
+"""The first two minutes of acquaintance: real text becomes a tokenizer, a model, a measurement and a report."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from yuwen.app.load import load
+from yuwen.app.recipe import merge, parse_recipe
+from yuwen.app.report import write_report
+from yuwen.app.train import Summary, train
+from yuwen.data import corpus, split
+from yuwen.errors import UserError
+from yuwen.evaluation import evaluate
+
+RECIPE = Path(__file__).with_name("assets") / "quickstart.yaml"
+
+# Bits per byte on the last 5 % of the sample's lines, given all the rest, of what a small model has to beat.
+REFERENCES = {"sample:zh-news": {"Kneser–Ney 5-gram": 2.043, "xz -9": 2.407}}
+
+
+def quickstart(
+    data: str | None = None,
+    *,
+    minutes: float | None = None,
+    run: Path = Path("runs/quickstart"),
+    quiet: bool = False,
+    overrides: list[str] | None = None,
+) -> dict[str, Any]:
+    """Trains on `data` (default sample:zh-news), measures on its last 5 %, writes `report.html`; returns the results.
+
+    `minutes` bounds training with everything before it. A quickstart that stands in `run` already is replaced only if
+    it is a quickstart's; UserError for any other folder.
+    """
+    started = time.perf_counter()
+    values = yaml.safe_load(RECIPE.read_text(encoding="utf-8"))
+    if data is not None:
+        values["data"]["train"] = data
+        values["sample"]["prompts"] = _prompts(data)
+    if minutes is not None:
+        values["train"]["minutes"] = minutes
+    recipe = parse_recipe(merge(values, overrides or []), "quickstart")
+    _clear(run)
+    summary = train(recipe, run, quiet=quiet, started=started)
+    (run / "quickstart").touch()
+    result = _measure(recipe.data.train, recipe.data.valid, run)
+    result["references"] = REFERENCES.get(str(recipe.data.train), {}) if recipe.data.valid == 0.05 else {}
+    found = _finish(run, summary, result, started)
+    write_report(run)
+    return found
+
+
+def _measure(source: Any, fraction: Any, run: Path) -> dict[str, Any]:
+    """The finished model, loaded back in fp32 as a user would, on the held-out text as it is."""
+    began = time.perf_counter()
+    loaded = load(run)
+    assert loaded.tokenizer is not None
+    _, held_out = split(corpus(source), fraction)
+    score = evaluate(loaded.model, loaded.tokenizer, held_out.documents())
+    return {
+        "bits_per_byte": score.bits_per_byte,
+        "loss": score.loss,
+        "perplexity": score.perplexity,
+        "tokens": score.tokens,
+        "bytes": score.bytes,
+        "seconds": round(time.perf_counter() - began, 2),
+    }
+
+
+def _finish(run: Path, summary: Summary, result: dict[str, Any], started: float) -> dict[str, Any]:
+    found = vars(summary)
+    found["stages"]["evaluation"] = result["seconds"]
+    found["result"] = result
+    found["total_seconds"] = round(time.perf_counter() - started, 1)
+    (run / "summary.json").write_text(json.dumps(found, ensure_ascii=False, indent=1), encoding="utf-8")
+    return found
+
+
+def _prompts(data: str) -> list[str]:
+    """Beginnings of three documents of the user's own data, for the model to continue."""
+    from yuwen.text import read
+
+    prompts: list[str] = []
+    for document in read(data):
+        words = document.text.strip().splitlines()[:1]
+        if words and len(words[0]) >= 4:
+            cut = words[0][:24]
+            prompts.append(cut.rsplit(" ", 1)[0] if " " in cut.strip() else cut[:4])
+        if len(prompts) == 3:
+            break
+    return prompts
+
+
+def _clear(run: Path) -> None:
+    if not run.exists() or (run.is_dir() and not any(run.iterdir())):
+        return
+    if not (run / "quickstart").is_file() and not _unfinished(run):
+        raise UserError(f"{run} holds something else than a quickstart: choose another --out or remove it first")
+    shutil.rmtree(run)
+
+
+def _unfinished(run: Path) -> bool:
+    """A quickstart that was interrupted: a run without any checkpoint."""
+    return (run / ".lock").is_file() and not any(run.glob("checkpoint-*"))
