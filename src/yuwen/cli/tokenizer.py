@@ -90,14 +90,17 @@ def inspect(
         return
     print(f"{tokenizer.kind}, {tokenizer.size} entries, fingerprint {tokenizer.fingerprint}")
     for name, entries in vocabulary.items():
-        examples = "  ".join(
-            entry["piece"] if entry["piece"].strip() else repr(entry["piece"]) for entry in entries[-12:]
-        )
+        examples = "  ".join(_visible(entry["piece"]) for entry in entries[-12:])
         print(f"  {name}: {len(entries)}, such as  {examples}")
     for language, numbers in result.get("languages", {}).items():
         print(f"  {language} text: {numbers['bytes_per_token']:.2f} bytes per token")
     if text is not None:
-        print("  " + "|".join(result["cut"]["pieces"]))
+        print("  " + "|".join(map(_visible, result["cut"]["pieces"])))
+
+
+def _visible(piece: str) -> str:
+    """A piece on one line of a terminal: line breaks and the like as Python writes them."""
+    return "".join(character if character.isprintable() else repr(character)[1:-1] for character in piece)
 
 
 def _load(model: str) -> Tokenizer:
