@@ -40,7 +40,7 @@ def test_tiny_shakespeare_has_65_characters(shared: Path) -> None:
 
 
 def test_the_most_frequent_characters_are_kept() -> None:
-    tokenizer = train(["aaabbc"], TokenizerConfig(kind="char", vocabulary=8, minimum_count=1))
+    tokenizer = train(["aaabbc"], TokenizerConfig(kind="char", vocabulary=8))
     assert tokenizer.size == 4 + 3
     tokenizer = train(["abcdefaabb"], TokenizerConfig(kind="char", vocabulary=8))
     assert tokenizer.encode("ab")[0] != tokenizer.unknown_id
@@ -58,6 +58,8 @@ def test_no_text_is_an_error(kind: str) -> None:
         ({"kind": "bpee"}, "kind"),
         ({"vocabulary": 100}, "at least 259"),
         ({"vocabulary": -1}, "vocabulary"),
+        ({"kind": "char", "minimum_count": 2}, "minimum_count has no meaning"),
+        ({"kind": "char", "sample_bytes": 2}, "sample_bytes has no meaning"),
         ({"vocab": 100}, "did you mean vocabulary"),
     ],
 )

@@ -35,11 +35,15 @@ class TokenizerConfig(Config):
     vocabulary: int = pydantic.Field(default=8192, ge=8)
     sample_bytes: int | None = pydantic.Field(default=None, ge=1)
     """UTF-8 bytes of text to learn from, drawn uniformly; by default 16 MiB (unigram 2, word 64; char reads it all)."""
-    minimum_count: int = pydantic.Field(default=2, ge=1)
-    """A pair (bpe, wordpiece), a word or a character seen less often is not learned; the char kind keeps all by 1."""
+    minimum_count: int | None = pydantic.Field(default=None, ge=1)
+    """A pair (bpe, wordpiece) or a word seen less often is not learned; by default 2."""
 
     @pydantic.model_validator(mode="after")
-    def _room_for_bytes(self) -> TokenizerConfig:
+    def _fits_the_kind(self) -> TokenizerConfig:
+        if self.kind in ("unigram", "char") and self.minimum_count is not None:
+            raise ValueError(f"minimum_count has no meaning for kind={self.kind}: leave it out")
+        if self.kind == "char" and self.sample_bytes is not None:
+            raise ValueError("sample_bytes has no meaning for kind=char, which counts all the text: leave it out")
         least = 256 + len(SPECIALS)
         if self.kind in ("bpe", "unigram") and self.vocabulary < least:
             raise ValueError(f"vocabulary={self.vocabulary} has no room for the 256 bytes: give at least {least}")
@@ -89,7 +93,9 @@ def _learned(texts: Iterable[str], config: TokenizerConfig) -> Backend:
     trainer: Any
     if config.kind == "bpe":
         backend = Backend(models.BPE())
-        trainer = trainers.BpeTrainer(**common, min_frequency=config.minimum_count, initial_alphabet=bytes_as_letters)
+        trainer = trainers.BpeTrainer(
+            **common, min_frequency=config.minimum_count or 2, initial_alphabet=bytes_as_letters
+        )
     elif config.kind == "unigram":
         backend = Backend(models.Unigram())
         trainer = trainers.UnigramTrainer(**common, initial_alphabet=bytes_as_letters)
@@ -97,11 +103,11 @@ def _learned(texts: Iterable[str], config: TokenizerConfig) -> Backend:
         backend = Backend(models.WordPiece(unk_token=UNKNOWN))
         # Half of the entries at most go to single characters: rare ones are unknown rather than crowding out words.
         trainer = trainers.WordPieceTrainer(
-            **common, min_frequency=config.minimum_count, limit_alphabet=config.vocabulary // 2
+            **common, min_frequency=config.minimum_count or 2, limit_alphabet=config.vocabulary // 2
         )
     else:
         backend = Backend(models.WordLevel(unk_token=UNKNOWN))
-        trainer = trainers.WordLevelTrainer(**common, min_frequency=config.minimum_count)
+        trainer = trainers.WordLevelTrainer(**common, min_frequency=config.minimum_count or 2)
     prepare(backend, config.kind)
     if config.kind in ("bpe", "unigram"):
         backend.pre_tokenizer = by_script(training=True)
