@@ -15,7 +15,7 @@ from yuwen.tokens import Tokenizer
 
 @pytest.fixture
 def folder(tmp_path: Path, tokenizer: Tokenizer) -> Path:
-    save_folder(tmp_path, random_model("qwen3", tokenizer.size), tokenizer, generation={"chat": False})
+    save_folder(tmp_path, random_model("qwen3", tokenizer.size), tokenizer, generation={"yuwen": {"chat": False}})
     return tmp_path
 
 

@@ -25,9 +25,9 @@ def without_template(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
 def test_a_checkpoint_says_whether_it_chats_else_its_template_does(tokenizer: Tokenizer, tmp_path: Path) -> None:
     plain = without_template(tokenizer, tmp_path / "plain")
     assert is_chat(tmp_path, tokenizer) and not is_chat(tmp_path, plain)
-    (tmp_path / "generation_config.json").write_text('{"chat": false}', encoding="utf-8")
+    (tmp_path / "generation_config.json").write_text('{"yuwen": {"chat": false}}', encoding="utf-8")
     assert not is_chat(tmp_path, tokenizer)
-    (tmp_path / "generation_config.json").write_text('{"chat": true}', encoding="utf-8")
+    (tmp_path / "generation_config.json").write_text('{"yuwen": {"chat": true}}', encoding="utf-8")
     assert is_chat(tmp_path, tokenizer)
 
 

@@ -13,11 +13,11 @@ from yuwen.tokens import Tokenizer
 def is_chat(folder: Path, tokenizer: Tokenizer) -> bool:
     """Whether the model answers messages rather than continues text.
 
-    A yuwen checkpoint says so by `"chat": true | false` in its generation_config.json: every tokenizer of ours has a
-    chat template, but a model that was only pretrained has never seen it. Elsewhere a template means chat.
+    A yuwen checkpoint says so by `"yuwen": {"chat": true | false}` in its generation_config.json: every tokenizer of
+    ours has a chat template, but a model that was only pretrained has never seen it. Elsewhere a template means chat.
     """
-    said = _settings(folder).get("chat")
-    return tokenizer.chat_template is not None if said is None else bool(said)
+    said = _settings(folder).get("yuwen", {})
+    return bool(said["chat"]) if "chat" in said else tokenizer.chat_template is not None
 
 
 def prompt_ids(prompt: str, tokenizer: Tokenizer, *, chat: bool) -> list[int]:
