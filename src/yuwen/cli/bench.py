@@ -1,0 +1,69 @@
+"""yuwen bench: how fast this machine trains."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from yuwen.cli._output import Json, print_json
+
+app = typer.Typer()
+
+
+@app.callback()
+def bench() -> None:
+    """Measure speed on this machine."""
+
+
+@app.command()
+def train(
+    family: Annotated[str, typer.Option(help="gpt2, llama or qwen3.")] = "qwen3",
+    layers: int = 6,
+    width: int = 384,
+    heads: int = 6,
+    kv_heads: Annotated[int | None, typer.Option(help="Default: as many as heads.")] = None,
+    ffn: Annotated[int | None, typer.Option(help="Width inside the feed-forward. Default: the family's.")] = None,
+    vocab: int = 8192,
+    batch: Annotated[int, typer.Option(help="Windows in a step.")] = 16,
+    length: Annotated[int, typer.Option(help="Tokens in a window.")] = 256,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    optimizer: Annotated[str, typer.Option(help="adamw, muon or sgd.")] = "adamw",
+    compiled: Annotated[bool | None, typer.Option("--compile/--eager", help="Default: where a compiler works.")] = None,
+    steps: Annotated[int, typer.Option(help="Steps that are timed.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Tokens per second of whole training steps, and their share of the machine's bare matmul rate."""
+    from yuwen.app.bench import bench_train
+    from yuwen.config import nearest
+    from yuwen.errors import UserError
+    from yuwen.training.precision import PRECISIONS
+
+    for name, value, known in (
+        ("precision", precision, PRECISIONS),
+        ("optimizer", optimizer, ("adamw", "muon", "sgd")),
+    ):
+        if value not in known:
+            raise UserError(f"--{name} {value}: {nearest(value, list(known))}")
+    optional = {"kv_heads": kv_heads, "ffn": ffn}
+    shape = {"layers": layers, "width": width, "heads": heads, "vocabulary": vocab}
+    shape |= {name: value for name, value in optional.items() if value is not None}
+    if family == "gpt2" and kv_heads == heads:
+        del shape["kv_heads"]  # GPT-2 has no other choice
+    found = bench_train(
+        family,
+        shape,
+        batch=batch,
+        length=length,
+        precision=precision,
+        optimizer=optimizer,
+        compiled=compiled,
+        steps=steps,
+    )
+    if as_json:
+        print_json(found)
+        return
+    print(f"{found['tokens_per_second']:,.0f} tokens/s, {found['flops_per_second'] / 1e9:,.0f} GFLOP/s")
+    print(
+        f"{found['mfu']:.1%} of the {found['peak_flops_per_second'] / 1e9:,.0f} GFLOP/s that bare products reach here"
+    )
