@@ -33,9 +33,9 @@ def test_tiny_shakespeare_has_65_characters(shared: Path) -> None:
     text = (shared / "data/tinyshakespeare/input.txt").read_text(encoding="utf-8")
     tokenizer = train([text], TokenizerConfig(kind="char"))
     assert tokenizer.size == 65 + 4
-    start = time.perf_counter()
+    start = time.process_time()
     ids = tokenizer.encode_batch([text])[0]
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 0.5
     assert tokenizer.decode(ids) == text
 
 
@@ -90,9 +90,9 @@ def test_pieces_join_to_the_text_and_are_short() -> None:
 
 def test_one_endless_run_of_characters_trains_quickly() -> None:
     text = "".join(chr(0x4E00 + number * 7919 % 3000) for number in range(200_000))
-    start = time.perf_counter()
+    start = time.process_time()
     train([text], TokenizerConfig(vocabulary=1000))
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10
 
 
 def test_lines_keep_their_break() -> None:
