@@ -82,12 +82,13 @@ class Workers:
             pickle.dump(batch, process.stdin, pickle.HIGHEST_PROTOCOL)
             process.stdin.flush()
             answer = pickle.load(process.stdout)
-        except (EOFError, BrokenPipeError):
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             raise UserError(
                 f"a process that prepared data ended unexpectedly (status {process.wait()}), "
                 "perhaps for want of memory; try again with fewer workers"
             ) from None
-        self._idle.put(process)
+        finally:
+            self._idle.put(process)  # a dead one too: its error is better than waiting for ever
         if isinstance(answer, Exception):
             raise answer
         return answer
