@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yuwen.nn.cache import KeyValueCache
+from yuwen.nn.linear import together
 from yuwen.nn.mask import Allowed
 from yuwen.nn.position import Rotation, rotate
 
@@ -110,10 +111,13 @@ class Attention(nn.Module):
         cache: KeyValueCache | None = None,
         memory_BSD: Tensor | None = None,
     ) -> Tensor:
-        source_BSD = x_BTD if memory_BSD is None else memory_BSD
-        q_BTHK = self.query(x_BTD).unflatten(-1, (self.heads, self.head_width))
-        k_BSGK = self.key(source_BSD).unflatten(-1, (self.kv_heads, self.head_width))
-        v_BSGK = self.value(source_BSD).unflatten(-1, (self.kv_heads, self.head_width))
+        if memory_BSD is None:
+            q, k, v = together(x_BTD, self.query, self.key, self.value)
+        else:
+            q, (k, v) = self.query(x_BTD), together(memory_BSD, self.key, self.value)
+        q_BTHK = q.unflatten(-1, (self.heads, self.head_width))
+        k_BSGK = k.unflatten(-1, (self.kv_heads, self.head_width))
+        v_BSGK = v.unflatten(-1, (self.kv_heads, self.head_width))
         if self.query_norm is not None and self.key_norm is not None:
             q_BTHK, k_BSGK = self.query_norm(q_BTHK), self.key_norm(k_BSGK)
         q_BHTK, k_BGSK, v_BGSK = (t.transpose(1, 2) for t in (q_BTHK, k_BSGK, v_BSGK))

@@ -8,6 +8,8 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from yuwen.nn.linear import together
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,
@@ -40,4 +42,5 @@ class GatedFeedForward(nn.Module):
         self.down = nn.Linear(hidden, width, bias=bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
-        return self.down(self.activation(self.gate(x_BTD)) * self.up(x_BTD))
+        gate_BTF, up_BTF = together(x_BTD, self.gate, self.up)
+        return self.down(self.activation(gate_BTF) * up_BTF)
