@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from yuwen.app.load import load as load
+    from yuwen.app.quickstart import quickstart as quickstart
+    from yuwen.app.recipe import read_recipe as read_recipe
+    from yuwen.app.train import train as train
+    from yuwen.evaluation import evaluate as evaluate
+    from yuwen.text import read as read
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "evaluate": "yuwen.evaluation",
+    "load": "yuwen.app.load",
+    "quickstart": "yuwen.app.quickstart",
+    "read": "yuwen.text",
+    "read_recipe": "yuwen.app.recipe",
+    "train": "yuwen.app.train",
+}
 
 
 def __getattr__(name: str) -> Any:
     # on first use: `import yuwen`, and with it the command line's --help, must not wait for torch
-    if name == "load":
-        from yuwen.app.load import load
-
-        return load
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'yuwen' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]
