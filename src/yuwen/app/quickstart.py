@@ -13,11 +13,13 @@ import yaml
 from yuwen.app.load import load
 from yuwen.app.recipe import merge, parse_recipe
 from yuwen.app.report import write_report
-from yuwen.app.train import Summary, train
-from yuwen.data import corpus, split
+from yuwen.app.run_folder import claim
+from yuwen.app.train import Summary, corpora, train
+from yuwen.data import Corpus
 from yuwen.errors import UserError
 from yuwen.evaluation import evaluate
 
+_MARK = "quickstart"  # an empty file in the run folder
 RECIPE = Path(__file__).with_name("assets") / "quickstart.yaml"
 
 # Bits per byte on the last 5 % of the sample's lines, given all the rest, of what a small model has to beat.
@@ -45,22 +47,24 @@ def quickstart(
     if minutes is not None:
         values["train"]["minutes"] = minutes
     recipe = parse_recipe(merge(values, overrides or []), "quickstart")
+    if not recipe.data.valid:
+        raise UserError("quickstart measures the model on held-out text: set data.valid, such as data.valid=0.05")
     _clear(run)
     summary = train(recipe, run, quiet=quiet, started=started)
-    (run / "quickstart").touch()
-    result = _measure(recipe.data.train, recipe.data.valid, run)
+    _, held_out = corpora(recipe.data)
+    assert held_out is not None
+    result = _measure(held_out, run)
     result["references"] = REFERENCES.get(str(recipe.data.train), {}) if recipe.data.valid == 0.05 else {}
     found = _finish(run, summary, result, started)
     write_report(run)
     return found
 
 
-def _measure(source: Any, fraction: Any, run: Path) -> dict[str, Any]:
+def _measure(held_out: Corpus, run: Path) -> dict[str, Any]:
     """The finished model, loaded back in fp32 as a user would, on the held-out text as it is."""
     began = time.perf_counter()
     loaded = load(run)
     assert loaded.tokenizer is not None
-    _, held_out = split(corpus(source), fraction)
     score = evaluate(loaded.model, loaded.tokenizer, held_out.documents())
     return {
         "bits_per_byte": score.bits_per_byte,
@@ -97,13 +101,11 @@ def _prompts(data: str) -> list[str]:
 
 
 def _clear(run: Path) -> None:
-    if not run.exists() or (run.is_dir() and not any(run.iterdir())):
-        return
-    if not (run / "quickstart").is_file() and not _unfinished(run):
-        raise UserError(f"{run} holds something else than a quickstart: choose another --out or remove it first")
-    shutil.rmtree(run)
-
-
-def _unfinished(run: Path) -> bool:
-    """A quickstart that was interrupted: a run without any checkpoint."""
-    return (run / ".lock").is_file() and not any(run.glob("checkpoint-*"))
+    """An empty run folder marked as a quickstart's, which the next one may replace."""
+    if run.is_dir() and any(run.iterdir()):
+        if not (run / _MARK).is_file():
+            raise UserError(f"{run} holds something else than a quickstart: choose another --out or remove it first")
+        with claim(run):  # not while another process trains into it
+            shutil.rmtree(run)
+    with claim(run):
+        (run / _MARK).touch()

@@ -55,9 +55,7 @@ class SampleConfig(Config):
         """The same as the sampler's own settings."""
         if self.temperature == 0:
             return SamplingConfig(max_tokens=self.tokens, temperature=0)
-        return SamplingConfig(
-            max_tokens=self.tokens, temperature=self.temperature, top_p=self.top_p, seed=self.seed
-        )
+        return SamplingConfig(max_tokens=self.tokens, temperature=self.temperature, top_p=self.top_p, seed=self.seed)
 
 
 class Recipe(Config):
@@ -151,17 +149,23 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
 
 def _possible(recipe: Recipe) -> None:
     train, length = recipe.train, recipe.data.length
-    if bool(train.steps) == bool(train.minutes) and not (train.steps and train.minutes):
+    if not (train.steps or train.minutes):
         raise UserError("train: give steps or minutes")
     for name, tokens in (("batch_tokens", train.batch_tokens), ("micro_tokens", train.micro_tokens)):
         if tokens % length:
-            raise UserError(f"train.{name}={tokens} must be a multiple of data.length={length}: windows are never padded")
+            raise UserError(
+                f"train.{name}={tokens} must be a multiple of data.length={length}: windows are never padded"
+            )
     if train.micro_tokens and train.batch_tokens % train.micro_tokens:
         raise UserError(f"train.micro_tokens={train.micro_tokens} must divide train.batch_tokens={train.batch_tokens}")
+    if train.patience and not (recipe.data.valid and train.evaluate_every):
+        raise UserError("train.patience waits for evaluations: set data.valid and train.evaluate_every")
     if int(recipe.model.get("context") or length) < length:
         raise UserError(f"model.context={recipe.model['context']} is shorter than data.length={length}")
     if not isinstance(recipe.data.valid, str) and not 0 <= recipe.data.valid < 1:
-        raise UserError(f"data.valid={recipe.data.valid}: a fraction lies between 0 and 1, such as 0.05; or name a DATA")
+        raise UserError(
+            f"data.valid={recipe.data.valid}: a fraction lies between 0 and 1, such as 0.05; or name a DATA"
+        )
 
 
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,29 +10,55 @@ from typing import Any
 
 from yuwen.app.recipe import Recipe, read_recipe
 from yuwen.errors import UserError
+from yuwen.training import Checkpoints
 
-# What may change when a run goes on: how long, and what is written down, but nothing that a step computes.
+# What may change when a run goes on: how long, what is written down, and how much is computed at a time (which changes
+# a step's rounding, no more, and may have to change after memory ran out); but nothing that a step computes.
 FREE = frozenset(
     f"train.{key}"
-    for key in ("steps", "minutes", "evaluate_every", "sample_every", "checkpoint_every", "log_every", "keep", "patience", "tensorboard")
+    for key in (
+        "steps",
+        "minutes",
+        "evaluate_every",
+        "sample_every",
+        "checkpoint_every",
+        "log_every",
+        "keep",
+        "patience",
+        "tensorboard",
+        "micro_tokens",
+    )
 ) | {"sample.prompts", "sample.tokens", "sample.temperature", "sample.top_p", "sample.seed"}
 
 
 @contextlib.contextmanager
 def claim(run: Path) -> Iterator[None]:
-    """Holds the run folder (made when absent) for this process; UserError if another one is training into it."""
+    """Holds the run folder (made when absent) for this process, free of what a killed process left half done.
+
+    UserError if another process is training into it, or if it holds something else than a run.
+    """
     import fcntl
 
+    if (run.exists() and not run.is_dir()) or (run.is_dir() and not _is_run(run)):
+        raise UserError(f"{run} exists already and is not a run: choose another --out")
     run.mkdir(parents=True, exist_ok=True)
     lock = os.open(run / ".lock", os.O_CREAT | os.O_RDWR)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"{run}: another process is training into this folder; wait for it or choose another --out") from None
+            raise UserError(
+                f"{run}: another process is training into this folder; wait for it or choose another --out"
+            ) from None
+        Checkpoints(run).clean()
         yield
     finally:
         os.close(lock)
+
+
+def _is_run(run: Path) -> bool:
+    """A folder that is empty, that a run has claimed before, or that holds its checkpoints."""
+    return (run / ".lock").exists() or any(run.glob("checkpoint-*")) or not any(run.iterdir())
 
 
 def refuse_change(recipe: Recipe, run: Path) -> Recipe:
@@ -51,7 +77,9 @@ def refuse_change(recipe: Recipe, run: Path) -> Recipe:
     if recipe.train.minutes and not recipe.train.steps:
         if recipe.train.minutes == stored.train.minutes:
             return recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": stored.train.steps})})
-        raise UserError("train.minutes: this run's budget has become a number of steps; give train.steps to go on longer")
+        raise UserError(
+            "train.minutes: this run's budget has become a number of steps; give train.steps to go on longer"
+        )
     return recipe
 
 

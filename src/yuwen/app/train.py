@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from yuwen.app import machine, probe
+from yuwen.app import machine
+from yuwen.app.learn import Learning
+from yuwen.app.memory import out_of_memory, refuse_too_large
 from yuwen.app.progress import Progress
-from yuwen.app.recipe import Recipe, read_recipe, write_recipe
+from yuwen.app.recipe import DataConfig, Recipe, read_recipe
 from yuwen.app.run_folder import claim, refuse_change
-from yuwen.data import Corpus, Loader, Shards, Windows, corpus, prepare, split
+from yuwen.data import Corpus, Shards, corpus, prepare, split
 from yuwen.errors import UserError
 from yuwen.evaluation import Evaluator
-from yuwen.generation import generate
-from yuwen.interop import load_folder, save_folder
+from yuwen.interop import load_folder
 from yuwen.models import Decoder, build
-from yuwen.objectives import CausalObjective
 from yuwen.tokens import Tokenizer
 from yuwen.tokens.train import train as train_tokenizer
 from yuwen.tokens.train import training_texts
-from yuwen.training import Checkpoints, Hooks, Learner, Processes, Saved, Trainer, choose_precision
-from yuwen.training.memory import activations_bytes, fitting_tokens, keep_freed_memory, weights_bytes
+from yuwen.training import Checkpoints, Processes, Saved, Trainer
+from yuwen.training.checkpoint import damaged, read
+from yuwen.training.memory import keep_freed_memory
 
 
 @dataclass
@@ -65,20 +67,24 @@ def train(
     started = time.perf_counter() if started is None else started
     keep_freed_memory()
     processes = Processes.from_environment()
-    say = Progress(0, "", quiet=quiet or not processes.first).message
+    quiet = quiet or not processes.first
+    say = Progress(0, "", quiet=quiet).message
     with ExitStack() as stack:
-        if processes.first:
-            stack.enter_context(claim(run))
-        saved = _saved(run, resume, say)
-        if saved is not None:
-            recipe = refuse_change(recipe, run)
-        job = _Job(recipe, run, processes, say, quiet or not processes.first)
+        stack.callback(processes.leave)
         try:
-            return job.execute(saved, started)
-        except (RuntimeError, MemoryError) as error:
-            raise _out_of_memory(error, recipe) from error
-        finally:
-            processes.leave()
+            if processes.first:
+                stack.enter_context(claim(run))
+            saved = _saved(run, resume, say)
+            if saved is not None:
+                recipe = refuse_change(recipe, run)
+            elif recipe.train.steps and recipe.train.minutes:
+                raise UserError("train: give steps or minutes, not both: set train.steps=0 or train.minutes=0")
+            return _Job(recipe, run, processes, say, quiet).execute(saved, started)
+        except (RuntimeError, MemoryError, OSError) as error:
+            mended = out_of_memory(error, recipe, processes.world) or _no_room(error, run) or processes.lost(error)
+            if mended is None:
+                raise
+            raise mended from error
 
 
 class _Job:
@@ -91,31 +97,45 @@ class _Job:
         self.stages: dict[str, float] = {}
 
     def execute(self, saved: Saved | None, started: float) -> Summary:
-        training_text, validation_text = self._stage("text", self._corpora)
+        training_text, validation_text = self._stage("text", lambda: corpora(self.recipe.data))
         tokenizer = self._stage("tokens", lambda: self._tokenizer(training_text, saved))
-        shards = self._stage("data", lambda: self._in_turn(lambda: self._shards(training_text, tokenizer, validation_text)))
-        evaluator = None
+        shards = self._stage(
+            "data", lambda: self._in_turn(lambda: self._shards(training_text, tokenizer, validation_text))
+        )
+        evaluator, texts = None, [training_text]
         if validation_text is not None:
+            texts.append(validation_text)
             evaluator = self._stage("data", lambda: _evaluator(tokenizer, validation_text, self.recipe.data.length))
         model = self._model(tokenizer, saved)
-        trainer = self._trainer(model, tokenizer, shards, evaluator, saved, started)
         parameters = sum(p.numel() for p in model.parameters())
         self.say(
             f"{self.recipe.family} with {parameters:,} parameters, vocabulary {tokenizer.size}; "
             f"{len(shards.tokens):,} training tokens of {shards.meta.bytes:,} bytes"
         )
-        if saved is None and self.processes.first:
-            write_recipe(self.recipe, self.run / "recipe.yaml")
-            (self.run / "samples.jsonl").unlink(missing_ok=True)
-        total = trainer.progress.total_steps
-        if saved is not None and total and trainer.progress.step >= total:
-            self.say(f"{self.run} is finished: all {total} steps are done; raise train.steps to go on")
-            return self._summary(trainer, tokenizer, shards, parameters)
-        with Progress(total, "training", quiet=self.quiet) as self.progress:
-            self._stage("training", trainer.run)
-        summary = self._summary(trainer, tokenizer, shards, parameters)
+        learning = Learning(
+            self.recipe,
+            self.run,
+            model,
+            tokenizer,
+            shards,
+            evaluator,
+            processes=self.processes,
+            say=self.say,
+            started=started,
+            data=" ".join(text.identity for text in texts),
+        )
+        if saved is not None:
+            learning.resume(saved)
+            if learning.trainer.finished:
+                step = learning.trainer.progress.step
+                self.say(f"{self.run} is finished after {step} steps: raise train.steps or train.patience to go on")
+                return self._summary(learning.trainer, tokenizer, shards, parameters)
+        self._stage("training", lambda: learning.run(quiet=self.quiet))
+        summary = self._summary(learning.trainer, tokenizer, shards, parameters)
         if self.processes.first:
-            (self.run / "summary.json").write_text(json.dumps(vars(summary), ensure_ascii=False, indent=1), encoding="utf-8")
+            (self.run / "summary.json").write_text(
+                json.dumps(vars(summary), ensure_ascii=False, indent=1), encoding="utf-8"
+            )
         return summary
 
     def _stage(self, name: str, work: Callable[[], Any]) -> Any:
@@ -130,15 +150,6 @@ class _Job:
             result = work()
         self.processes.wait()
         return result if self.processes.first else work()
-
-    def _corpora(self) -> tuple[Corpus, Corpus | None]:
-        data = self.recipe.data
-        sources = [data.train] if isinstance(data.train, str) else list(data.train)
-        whole = corpus(sources, field=data.field, encoding=data.encoding)
-        if not data.valid:
-            return whole, None
-        held_out = data.valid if isinstance(data.valid, float) else corpus(data.valid, data.field, data.encoding)
-        return split(whole, held_out)
 
     def _tokenizer(self, training_text: Corpus, saved: Saved | None) -> Tokenizer:
         if saved is not None:
@@ -161,9 +172,7 @@ class _Job:
 
     def _shards(self, training_text: Corpus, tokenizer: Tokenizer, validation_text: Corpus | None) -> Shards:
         data = self.recipe.data
-        return prepare(
-            training_text, tokenizer, text=data.text, deduplicate=data.deduplicate, exclude=validation_text
-        )
+        return prepare(training_text, tokenizer, text=data.text, deduplicate=data.deduplicate, exclude=validation_text)
 
     def _model(self, tokenizer: Tokenizer, saved: Saved | None) -> Decoder:
         start = saved.folder if saved is not None else None
@@ -175,124 +184,28 @@ class _Job:
             model, _ = load_folder(start)
             if saved is None:
                 _refuse_other_shape(self.recipe, model)
-            model = _unmapped(model)
-        else:
-            config = self.recipe.model_config_for(tokenizer.size)
-            with torch.device("meta"):
-                parameters = sum(p.numel() for p in build(config).parameters())
-            self._refuse_too_large(config, parameters)
-            generator = torch.Generator().manual_seed(self.recipe.train.seed)
-            model = build(config, generator)
-        return model
-
-    def _refuse_too_large(self, config: Any, parameters: int) -> None:
-        train = self.recipe.train
-        element = choose_precision(train.precision)[0].itemsize
-        fixed = weights_bytes(parameters, element, self.recipe.optimizer.name)
-        tokens, length = self._micro_tokens(), self.recipe.data.length
-        needed = fixed + activations_bytes(config, tokens, length, element)
-        free = machine.memory()[1]
-        if needed <= free:
-            return
-        fits = fitting_tokens(config, length, element, free - fixed)
-        mend = (
-            f"set train.micro_tokens={fits}" if fits else "choose a smaller model.width, model.layers or data.length"
-        )
-        raise UserError(
-            f"this needs about {needed / 2**30:.1f} GiB ({parameters:,} parameters, {tokens} tokens at a time) and "
-            f"{free / 2**30:.1f} GiB are free: {mend}"
-        )
-
-    def _micro_tokens(self) -> int:
-        train = self.recipe.train
-        return train.micro_tokens or train.batch_tokens // self.processes.world
-
-    def _trainer(
-        self,
-        model: Decoder,
-        tokenizer: Tokenizer,
-        shards: Shards,
-        evaluator: Evaluator | None,
-        saved: Saved | None,
-        started: float,
-    ) -> Trainer:
-        recipe, processes = self.recipe, self.processes
-        dtype, why = choose_precision(recipe.train.precision)
-        compiled, why_compiled = _compiles(recipe.train.compile)
-        self.say(f"computing in {str(dtype).removeprefix('torch.')} ({why}), {why_compiled}")
-        samples = recipe.train.batch_tokens // recipe.data.length
-        micro = recipe.train.batch_tokens // processes.world // self._micro_tokens()
-        windows = Windows(shards, recipe.data.length, seed=recipe.train.seed)
-        loader = Loader(windows, samples // micro, rank=processes.rank, world=processes.world)
-        model.train()
-        learner = Learner(
-            model, CausalObjective(recipe.objective), recipe.optimizer, dtype=dtype, compile=compiled, processes=processes
-        )
-
-        def evaluate() -> Mapping[str, float]:
-            if evaluator is None:
-                return {}
-            score = evaluator(model)
-            known = {} if score.bits_per_byte is None else {"bits_per_byte": score.bits_per_byte}
-            return {"valid_loss": score.loss, **known}
-
-        def sample(step: int) -> None:
-            self._sample(step, model, tokenizer)
-
-        def save_model(folder: Path) -> None:
-            save_folder(folder, _with_weights(model, learner.masters.named()), tokenizer, generation={"yuwen": {"chat": False}})
-
-        def planned(steps: int) -> None:
-            self.progress.total = steps
-            self.say(f"{recipe.train.minutes:g} minutes are {steps} steps here")
-            if processes.first:
-                self.recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": steps})})
-                write_recipe(self.recipe, self.run / "recipe.yaml")
-
-        hooks = Hooks(
-            evaluate=evaluate,
-            sample=sample,
-            save_model=save_model,
-            logged=lambda metrics: self.progress.step(metrics["step"], metrics),
-            planned=planned,
-            message=self.say,
-        )
-        trainer = Trainer(
-            learner, loader, recipe.train, recipe.schedule, run=self.run, hooks=hooks, micro_batches=micro, started=started
-        )
-        if saved is not None:
-            trainer.resume(saved)
-            trainer.progress.total_steps = recipe.train.steps or trainer.progress.total_steps
-            self.say(f"resuming {saved.folder} at step {trainer.progress.step}")
-        return trainer
-
-    def _sample(self, step: int, model: Decoder, tokenizer: Tokenizer) -> None:
-        config = self.recipe.sample
-        prompts = [(prompt, tokenizer.encode(prompt)) for prompt in config.prompts]
-        prompts = [(prompt, ids) for prompt, ids in prompts if ids]
-        if not prompts:
-            return
-        results = generate(model, [ids for _, ids in prompts], config.sampling(), tokenizer=tokenizer)
-        with (self.run / "samples.jsonl").open("a", encoding="utf-8") as file:
-            for (prompt, _), result in zip(prompts, results, strict=True):
-                self.progress.sample(prompt, result.text)
-                file.write(json.dumps({"step": step, "prompt": prompt, "text": result.text}, ensure_ascii=False) + "\n")
+            return _unmapped(model)
+        config = self.recipe.model_config_for(tokenizer.size)
+        with torch.device("meta"):
+            parameters = sum(p.numel() for p in build(config).parameters())
+        refuse_too_large(self.recipe, config, parameters, self.processes.world)
+        return build(config, torch.Generator().manual_seed(self.recipe.train.seed))
 
     def _summary(self, trainer: Trainer, tokenizer: Tokenizer, shards: Shards, parameters: int) -> Summary:
         progress, meta = trainer.progress, shards.meta
-        best = progress.best_loss
-        dropped = sum(meta.dropped.values())
+        config: Any = trainer.learner.model.config
+        sources = self.recipe.data.train
         return Summary(
             run=str(self.run),
             steps=progress.step,
             tokens=progress.tokens,
             seconds=round(progress.seconds, 2),
             parameters=parameters,
-            best_loss=None if best == float("inf") else best,
+            best_loss=None if progress.best_loss == float("inf") else progress.best_loss,
             stages={name: round(seconds, 2) for name, seconds in self.stages.items()},
             data={
-                "source": self.recipe.data.train if isinstance(self.recipe.data.train, str) else " ".join(self.recipe.data.train),
-                "documents": meta.documents + dropped,
+                "source": sources if isinstance(sources, str) else " ".join(sources),
+                "documents": meta.documents + sum(meta.dropped.values()),
                 "kept": meta.documents,
                 "bytes": meta.bytes,
                 "tokens": meta.tokens,
@@ -303,7 +216,7 @@ class _Job:
                 "size": tokenizer.size,
                 "bytes_per_token": round(meta.bytes / meta.tokens, 3),
             },
-            model={"parameters": parameters, **_shape(trainer.learner.model)},
+            model={"parameters": parameters, "family": config.MODEL_TYPE, **config.model_dump(mode="json")},
             machine={"processor": machine.processor(), "cores": machine.cores(), "torch": torch.__version__},
         )
 
@@ -315,6 +228,16 @@ def train_file(path: Path, run: Path | None, overrides: list[str], *, resume: st
     return train(recipe, run or Path("runs") / path.stem, resume=resume, quiet=quiet, started=started)
 
 
+def corpora(data: DataConfig) -> tuple[Corpus, Corpus | None]:
+    """(what is learnt from, what is only measured) of a recipe; no validation where `data.valid` is 0."""
+    sources = [data.train] if isinstance(data.train, str) else list(data.train)
+    whole = corpus(sources, field=data.field, encoding=data.encoding)
+    if not data.valid:
+        return whole, None
+    held_out = data.valid if isinstance(data.valid, float) else corpus(data.valid, data.field, data.encoding)
+    return split(whole, held_out)
+
+
 def _saved(run: Path, resume: str | None, say: Callable[[str], None]) -> Saved | None:
     checkpoints = Checkpoints(run, warn=say)
     if resume is None:
@@ -324,39 +247,17 @@ def _saved(run: Path, resume: str | None, say: Callable[[str], None]) -> Saved |
     if resume == "auto":
         return checkpoints.load()
     folder = Path(resume).resolve()
-    if folder.parent != run.resolve() or not folder.name.startswith("checkpoint-"):
+    if folder.parent != run.resolve() or not re.fullmatch(r"checkpoint-\d+", folder.name):
         raise UserError(f"--resume {resume}: give a checkpoint-N folder of {run}, or auto")
     if not folder.is_dir():
         raise UserError(f"--resume {resume}: there is no such checkpoint")
-    saved = checkpoints.load(int(folder.name.removeprefix("checkpoint-")))
-    if saved is None or saved.folder.name != folder.name:
-        raise UserError(f"--resume {resume}: that checkpoint is damaged; use --resume auto for the newest whole one")
-    return saved
+    if (damage := damaged(folder)) is not None:
+        raise UserError(f"--resume {resume}: damaged ({damage}); use --resume auto for the newest whole one")
+    return read(folder)
 
 
 def _evaluator(tokenizer: Tokenizer, validation_text: Corpus, length: int) -> Evaluator:
     return Evaluator(tokenizer, validation_text.documents(), window=length, stride=length, refuse_unknown=False)
-
-
-def _compiles(asked: str) -> tuple[bool, str]:
-    if asked == "off":
-        return False, "eager: asked for"
-    verdict = probe.compiler_works()
-    if asked == "on" and not verdict:
-        raise UserError(f"train.compile=on, but {verdict.reason}: set train.compile=auto")
-    return bool(verdict), f"compiled: {verdict.reason}" if verdict else f"eager: {verdict.reason}"
-
-
-def _with_weights(model: Decoder, weights: Mapping[str, torch.Tensor]) -> Decoder:
-    """A model of the same shape around the fp32 masters; nothing is copied."""
-    with torch.device("meta"):
-        shell = build(model.config)
-    for name, weight in weights.items():
-        owner, _, leaf = name.rpartition(".")
-        setattr(shell.get_submodule(owner), leaf, nn.Parameter(weight.detach(), requires_grad=False))
-    if model.config.tied:
-        shell.head.weight = shell.embedding.weight
-    return shell
 
 
 def _unmapped(model: Decoder) -> Decoder:
@@ -367,11 +268,6 @@ def _unmapped(model: Decoder) -> Decoder:
     return model
 
 
-def _shape(model: nn.Module) -> dict[str, Any]:
-    config = model.config
-    return {"family": config.MODEL_TYPE, **config.model_dump(mode="json")}
-
-
 def _refuse_other_shape(recipe: Recipe, model: Decoder) -> None:
     for key, value in recipe.model.items():
         if key in ("from", "family"):
@@ -380,10 +276,10 @@ def _refuse_other_shape(recipe: Recipe, model: Decoder) -> None:
             raise UserError(f"model.{key}={value!r}: the model that model.from names has another; leave the key out")
 
 
-def _out_of_memory(error: BaseException, recipe: Recipe) -> BaseException:
-    text = str(error)
-    if not isinstance(error, MemoryError) and "not enough memory" not in text and "out of memory" not in text:
-        return error
-    now = recipe.train.micro_tokens or recipe.train.batch_tokens
-    half = max(recipe.data.length, now // 2 // recipe.data.length * recipe.data.length)
-    return UserError(f"out of memory: set train.micro_tokens={half} (now {now}), or choose a smaller model")
+def _no_room(error: BaseException, run: Path) -> UserError | None:
+    """A disk that was full outside a checkpoint, such as under a line of metrics."""
+    if not isinstance(error, OSError) or error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return None
+    return UserError(
+        f"{error.filename or run}: {error.strerror}; checkpoints are whole: make room and continue with --resume auto"
+    )

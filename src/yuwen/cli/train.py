@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,9 @@ app = typer.Typer()
 @app.command()
 def train(
     recipe: Annotated[Path, typer.Argument(help="A recipe, such as recipes/zh-news.yaml.")],
-    overrides: Annotated[list[str] | None, typer.Argument(help="Settings to change: train.steps=100 model.layers=4 …")] = None,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Settings to change: train.steps=100 model.layers=4 …")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder. Default: runs/NAME of the recipe.")] = None,
     resume: Annotated[
         str | None, typer.Option(help="auto: go on from the newest whole checkpoint; or the path of one.")
@@ -26,6 +29,8 @@ def train(
     from yuwen.app.train import train_file
 
     summary = train_file(recipe, out, overrides or [], resume=resume, quiet=False)
+    if os.environ.get("RANK", "0") != "0":  # of a group of processes (torchrun) the first one reports
+        return
     if as_json:
         print_json(summary)
     else:

@@ -7,6 +7,7 @@
 
 A save goes to a temporary name, every file and folder is fsynced, then renamed: at any moment, whatever kills the
 process, a checkpoint of the final name is complete. The order is: new folder, links, then removal of old ones.
+`last` says where the run stands: a checkpoint beyond it belongs to a life that was given up, and is not resumed.
 """
 
 from __future__ import annotations
@@ -59,48 +60,69 @@ class Checkpoints:
         *,
         best: bool = False,
     ) -> Path:
-        """Writes checkpoint `step` and makes it `last` (and `best`). UserError when there is no room: nothing is lost."""
+        """Writes checkpoint `step` and makes it `last` (and `best`). UserError when there is no room: none is lost."""
         from safetensors.torch import save_file
 
         final = self.run / f"checkpoint-{step}"
         temporary = self.run / f".writing-checkpoint-{step}"
         try:
-            shutil.rmtree(temporary, ignore_errors=True)
+            self.clean()
             (temporary / "training").mkdir(parents=True)
             save_model(temporary)
-            save_file({name: t.contiguous() for name, t in tensors.items()}, temporary / "training" / "state.safetensors")
+            save_file(
+                {name: t.contiguous() for name, t in tensors.items()}, temporary / "training" / "state.safetensors"
+            )
             _write(temporary / "training" / "state.json", json.dumps(state, indent=1))
             manifest = {str(path.relative_to(temporary)): _seal(path) for path in _files(temporary)}
             _write(temporary / "training" / "manifest.json", json.dumps(manifest, indent=1))
             for folder in (temporary / "training", temporary):
                 _sync(folder)
-            if final.exists():
-                shutil.rmtree(final)
+            if final.exists():  # beyond `last`, so nobody's link points here
+                self._remove(final.name)
             temporary.rename(final)
             _sync(self.run)
         except Exception as error:
             shutil.rmtree(temporary, ignore_errors=True)
             if isinstance(error, OSError) or "I/O error" in str(error) or "os error" in str(error):
+                free = shutil.disk_usage(self.run).free >> 20
                 raise UserError(
-                    f"{final}: cannot be written ({getattr(error, 'strerror', None) or error}); earlier checkpoints are "
-                    f"whole: make room ({shutil.disk_usage(self.run).free >> 20} MiB free) and continue with --resume auto"
+                    f"{final}: cannot be written ({getattr(error, 'strerror', None) or error}; {free} MiB free); earlier "
+                    "checkpoints are whole: make room and continue with --resume auto"
                 ) from error
             raise
         self._link("last", final.name)
         if best:
             self._link("best", final.name)
-        self._prune()
+        self._prune(step)
         return final
 
-    def load(self, step: int | None = None) -> Saved | None:
-        """The newest checkpoint (up to `step`) that is whole; a damaged one is named and the one before it used."""
-        for number in reversed([s for s in self.steps() if step is None or s <= step]):
+    def load(self) -> Saved | None:
+        """The newest checkpoint (up to `last`) that is whole; a damaged one is named and the one before it used.
+
+        None where there is no checkpoint; UserError where all are damaged.
+        """
+        steps, last = self.steps(), self._linked("last")
+        upto = [step for step in steps if last is None or step <= last] or steps
+        for number in reversed(upto):
             folder = self.run / f"checkpoint-{number}"
             damage = damaged(folder)
             if damage is None:
                 return read(folder)
             self.warn(f"{folder} is damaged ({damage}): using the checkpoint before it")
+        if upto:
+            raise UserError(f"{self.run}: no checkpoint is whole: choose another --out to begin anew")
         return None
+
+    def rewind(self, step: int) -> None:
+        """Goes on from checkpoint `step`: later ones are void, and are removed by the next save."""
+        self._link("last", f"checkpoint-{step}")
+        if (self._linked("best") or 0) > step:
+            (self.run / "best").unlink()
+
+    def clean(self) -> None:
+        """Removes what a killed process left half written or half removed."""
+        for rest in [*self.run.glob(".writing-checkpoint-*"), *self.run.glob(".removing-checkpoint-*")]:
+            shutil.rmtree(rest, ignore_errors=True)
 
     def _link(self, name: str, target: str) -> None:
         temporary = self.run / f".link-{name}"
@@ -109,14 +131,25 @@ class Checkpoints:
         temporary.replace(self.run / name)
         _sync(self.run)
 
-    def _prune(self) -> None:
-        linked = {os.readlink(link) for link in (self.run / "last", self.run / "best") if link.is_symlink()}
-        for step in self.steps()[: -max(1, self.keep)]:
-            name = f"checkpoint-{step}"
-            if name not in linked:
-                doomed = self.run / f".removing-{name}"  # a half-removed folder must not look like a checkpoint
-                (self.run / name).rename(doomed)
-                shutil.rmtree(doomed, ignore_errors=True)
+    def _linked(self, name: str) -> int | None:
+        """The step that a link names."""
+        link = self.run / name
+        match = _NAME.fullmatch(link.readlink().name) if link.is_symlink() else None
+        return int(match[1]) if match else None
+
+    def _prune(self, newest: int) -> None:
+        steps = self.steps()
+        valid = [step for step in steps if step <= newest]
+        kept = {*valid[-max(1, self.keep) :], self._linked("last"), self._linked("best")}
+        for step in steps:
+            if step not in kept:
+                self._remove(f"checkpoint-{step}")
+
+    def _remove(self, name: str) -> None:
+        doomed = self.run / f".removing-{name}"  # a half-removed folder must not look like a checkpoint
+        shutil.rmtree(doomed, ignore_errors=True)
+        (self.run / name).rename(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)
 
 
 def read(folder: Path) -> Saved:
@@ -132,6 +165,8 @@ def damaged(folder: Path) -> str | None:
     manifest_path = folder / "training" / "manifest.json"
     try:
         manifest = json.loads(manifest_path.read_text())
+        if not {"training/state.json", "training/state.safetensors"} <= set(manifest):
+            return "training/manifest.json is not complete"
         for name, seal in manifest.items():
             path = folder / name
             if not path.is_file():

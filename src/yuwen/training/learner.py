@@ -18,7 +18,7 @@ from yuwen.training.processes import Processes
 
 @dataclass(slots=True)
 class Step:
-    """What one step showed: the mean of each loss term over its targets (nats), their weighted sum, the gradient norm."""
+    """What one step showed: each loss term's mean over its targets (nats), their weighted sum, the gradient norm."""
 
     terms: dict[str, float]
     loss: float
@@ -47,7 +47,7 @@ class Learner:
             compile_parts([model, *objective.modules()])
 
     def step(self, batches: Sequence[Batch], factor: float) -> Step:
-        """Learns from the micro-batches as from one batch: sums are divided by the counts of all of them, everywhere."""
+        """Learns from the micro-batches as from one batch: sums are divided by the counts of all, everywhere."""
         self.model.train()
         counts: dict[str, float] = {}
         for batch in batches:

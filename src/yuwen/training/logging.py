@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -17,10 +18,7 @@ class MetricsLog:
 
     def __init__(self, run: Path, *, resumed_at: int = 0, tensorboard: bool = True) -> None:
         self.path = run / "metrics.jsonl"
-        kept = [line for line in read_metrics(self.path) if line["step"] <= resumed_at] if resumed_at else []
-        temporary = run / ".metrics.jsonl"
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        temporary.replace(self.path)
+        cut_back(self.path, resumed_at or -1)  # a fresh start measures step 0 anew
         self._file = self.path.open("a", encoding="utf-8")
         self._events = _Events(run, purge=resumed_at) if tensorboard else None
 
@@ -32,12 +30,23 @@ class MetricsLog:
             self._events.write(metrics)
 
     def close(self) -> None:
-        """Flushes to the disk."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        if self._events is not None:
-            self._events.close()
+        """Waits until the disk has all. What a full disk refused has been told by `write` already."""
+        try:
+            os.fsync(self._file.fileno())
+        finally:
+            with contextlib.suppress(OSError):
+                self._file.close()
+            if self._events is not None:
+                self._events.close()
+
+
+def cut_back(path: Path, step: int) -> None:
+    """Drops the lines after `step` from a file of JSON objects, and a line that a crash cut short."""
+    if path.is_file():
+        kept = [line for line in read_metrics(path) if line["step"] <= step]
+        temporary = path.with_name(f".{path.name}")
+        temporary.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), encoding="utf-8")
+        temporary.replace(path)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

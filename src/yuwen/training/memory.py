@@ -41,11 +41,16 @@ def activations_bytes(config: Any, tokens: int, length: int, element: int) -> in
     return tokens * config.layers * layer * element + logits
 
 
-def fitting_tokens(config: Any, length: int, element: int, free: int) -> int:
-    """The largest micro-batch, in tokens and whole windows, whose activations fit into `free` bytes; 0 if none does."""
-    tokens = length
-    if activations_bytes(config, tokens, length, element) > free:
-        return 0
-    while activations_bytes(config, 2 * tokens, length, element) <= free and tokens < 1 << 24:
-        tokens *= 2
-    return tokens
+def fitting_tokens(config: Any, share: int, length: int, element: int, free: int) -> int:
+    """The largest micro-batch, in tokens, that divides `share` into whole windows and whose activations fit into `free`
+    bytes; 0 if none does."""
+    for tokens in smaller_micro_batches(share, length):
+        if activations_bytes(config, tokens, length, element) <= free:
+            return tokens
+    return 0
+
+
+def smaller_micro_batches(share: int, length: int) -> list[int]:
+    """Sizes in tokens, falling, of the micro-batches that `share` tokens can be cut into, in whole windows."""
+    windows = share // length
+    return [share // parts for parts in range(1, windows + 1) if windows % parts == 0]

@@ -14,13 +14,11 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def choose_precision(asked: str = "auto") -> tuple[torch.dtype, str]:
-    """(dtype, why). "auto" takes bf16 only where the processor multiplies it natively; elsewhere it is slower than fp32."""
+    """(dtype, why). "auto" takes bf16 only where the processor multiplies it natively: elsewhere fp32 is faster."""
     if asked == "float32":
         return torch.float32, "asked for"
     if asked == "bfloat16":
         return torch.bfloat16, "asked for"
-    if torch.cuda.is_available() and torch.cuda.is_bf16_supported():
-        return torch.bfloat16, "the GPU multiplies bf16"
     if torch.cpu._is_avx512_bf16_supported():
         return torch.bfloat16, "the processor has AVX512-BF16"
     if getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)():

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from yuwen.errors import UserError
+
+# The others wait while the first one prepares a corpus. One that dies closes its connections and is noticed at once.
+_PATIENCE = timedelta(days=2)
 
 
 class Processes:
@@ -18,12 +24,12 @@ class Processes:
 
     @classmethod
     def from_environment(cls) -> Processes:
-        """Joins the group that `torchrun` set up: gloo on CPUs, nccl on GPUs; alone when there is none."""
+        """Joins the group that `torchrun` set up, over gloo since all is computed on CPUs; alone when there is none."""
         world = int(os.environ.get("WORLD_SIZE", "1"))
         if world == 1:
             return cls()
         if not dist.is_initialized():
-            dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+            dist.init_process_group("gloo", timeout=_PATIENCE)
         return cls(dist.get_rank(), world)
 
     @property
@@ -61,6 +67,12 @@ class Processes:
         """Until all are here."""
         if self.world > 1:
             dist.barrier()
+
+    def lost(self, error: BaseException) -> UserError | None:
+        """What to tell when `error` means that another process has gone; None for any other error."""
+        if self.world == 1 or not isinstance(error, RuntimeError) or "onnection" not in str(error):
+            return None
+        return UserError(f"process {self.rank} of {self.world}: another process has ended; its own message says why")
 
     def leave(self) -> None:
         """Ends the group."""

@@ -16,7 +16,8 @@ class ScheduleConfig(Config):
     constant  stays at 1
     linear    falls straight to `final`
     cosine    falls along half a cosine to `final` (Loshchilov & Hutter 2017)
-    warmdown  stays at 1, then falls straight to `final` over the last `cooldown` of the steps (Zhai et al. 2022; Hägele et al. 2024)
+    warmdown  stays at 1, then falls straight to `final` over the last `cooldown` of the steps (Zhai et al. 2022;
+              Hägele et al. 2024)
 
     `warmup` and `cooldown` are fractions of all steps when below 1, else numbers of steps.
     """

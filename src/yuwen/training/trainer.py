@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -13,6 +14,7 @@ import torch
 from pydantic import Field
 
 from yuwen.config import Config
+from yuwen.errors import UserError
 from yuwen.objectives import Batch
 from yuwen.training.checkpoint import Checkpoints, Saved
 from yuwen.training.learner import Learner, Step
@@ -29,11 +31,12 @@ class TrainConfig(Config):
     Either `steps` or `minutes`: a budget in minutes is turned into steps once, after the first few, and recorded.
     `batch_tokens` is the whole batch of one step over all processes; `micro_tokens` bounds what one process computes at
     a time (0: all at once). `evaluate_every`, `sample_every`, `checkpoint_every` and `log_every` count steps (0: only
-    at the end). `patience` ends a run after so many evaluations without a better one (0: never).
+    at the end). `patience` ends a run after so many evaluations without a better one (0: never); each better one is
+    then saved. Given both, `steps` are what an earlier start made of `minutes`.
     """
 
     steps: int = Field(default=0, ge=0)
-    minutes: float = Field(default=0, ge=0)
+    minutes: float = Field(default=0, ge=0, allow_inf_nan=False)
     batch_tokens: int = Field(default=4096, gt=0)
     micro_tokens: int = Field(default=0, ge=0)
     evaluate_every: int = Field(default=100, ge=0)
@@ -47,6 +50,17 @@ class TrainConfig(Config):
     compile: Literal["auto", "on", "off"] = "auto"
     tensorboard: bool = True
 
+    def micro_batches(self, world: int) -> tuple[int, int]:
+        """(micro-batches of one process in a step, tokens in each). UserError if the batch cannot be shared so."""
+        share = self.batch_tokens // world
+        micro = min(self.micro_tokens or share, share)
+        if share * world != self.batch_tokens or share % micro:
+            raise UserError(
+                f"train.batch_tokens={self.batch_tokens} cannot be shared by {world} processes in micro-batches of "
+                f"train.micro_tokens={self.micro_tokens}: choose a multiple of both"
+            )
+        return share // micro, micro
+
 
 @dataclass
 class Progress:
@@ -58,6 +72,7 @@ class Progress:
     seconds: float = 0.0
     best_loss: float = float("inf")
     since_best: int = 0
+    best_saved: float = float("inf")
 
 
 @dataclass(slots=True)
@@ -77,6 +92,7 @@ class Hooks:
     message: Callable[[str], None]
 
 
+_UNPLANNED = 1000  # steps assumed for the schedule until a budget in minutes is planned
 _WARM = 3  # steps whose time is not typical: kernels are chosen, graphs compiled
 _TIMED = 6  # steps that a budget in minutes is measured on
 
@@ -85,7 +101,8 @@ class Trainer:
     """Runs a learner over a loader, for as long as the settings say.
 
     Randomness has no history: every step seeds its generators from (seed, step), the loader's order is a function of
-    (seed, position). So a resumed run is the undisturbed one, to the bit.
+    (seed, position). So a resumed run is the undisturbed one, to the bit. `data` names what the loader reads: a
+    checkpoint of other data is refused.
     """
 
     def __init__(
@@ -99,16 +116,25 @@ class Trainer:
         hooks: Hooks,
         micro_batches: int = 1,
         started: float | None = None,
+        data: str = "",
     ) -> None:
         self.learner, self.loader, self.config, self.schedule = learner, loader, config, schedule
-        self.run_folder, self.hooks, self.micro_batches = run, hooks, micro_batches
+        self.run_folder, self.hooks, self.micro_batches, self.data = run, hooks, micro_batches, data
         self.processes = learner.processes
         self.checkpoints = Checkpoints(run, keep=config.keep, warn=hooks.message)
         self.progress = Progress(total_steps=config.steps)
         self._before = started if started is not None else time.perf_counter()
 
     def resume(self, saved: Saved) -> None:
-        """Takes up where a checkpoint stands: weights are loaded by the caller, all else here."""
+        """Takes up where a checkpoint stands: weights are loaded by the caller, all else here.
+
+        UserError if the data is not what the checkpoint learnt from.
+        """
+        if saved.state["data"] != self.data:
+            raise UserError(
+                f"{saved.folder}: the text has changed since this run began, and a run goes on as it began: "
+                "bring it back, or choose another --out"
+            )
         self.progress = Progress(**saved.state["progress"])
         self.loader.load_state_dict(saved.state["loader"])
         self.learner.optimizers.load_state({k.removeprefix("optimizer/"): t for k, t in saved.tensors.items()})
@@ -118,43 +144,65 @@ class Trainer:
     def run(self) -> Progress:
         """Trains to the end; always leaves a final checkpoint."""
         progress, config = self.progress, self.config
-        log = MetricsLog(self.run_folder, resumed_at=progress.step, tensorboard=config.tensorboard) if self._writes else None
+        log = (
+            MetricsLog(self.run_folder, resumed_at=progress.step, tensorboard=config.tensorboard)
+            if self._writes
+            else None
+        )
         times: list[float] = []
         try:
+            if log is not None and progress.step:
+                self.checkpoints.rewind(progress.step)
             if progress.step == 0:
                 self._report(log, {"step": 0, "tokens": 0, "seconds": self._seconds(), **self._evaluate()})
-            while not self._finished():
+            while not self.finished:
                 began = time.perf_counter()
-                step = self._step()
+                factor = self._factor()
+                step = self._step(factor)
                 times = [*times[-(_WARM + _TIMED) :], time.perf_counter() - began]
                 self._plan(times)
-                last = self._finished()
-                metrics: dict[str, Any] = {}
+                last = self.finished
+                metrics: dict[str, float] = {}
                 if last or _due(config.evaluate_every, progress.step):
                     metrics = self._evaluate()
-                    last = self._finished()
+                    last = self.finished
                 if last or metrics or _due(config.log_every, progress.step):
-                    self._report(log, {**self._line(step, times[-1]), **metrics})
+                    self._report(log, {**self._line(step, factor, times[-1]), **metrics})
                 if self._writes and (last or _due(config.sample_every, progress.step)):
                     self.hooks.sample(progress.step)
-                if last or _due(config.checkpoint_every, progress.step):
-                    self._save(best=bool(metrics) and progress.since_best == 0)
+                better = bool(config.patience and metrics) and progress.since_best == 0
+                if last or better or _due(config.checkpoint_every, progress.step):
+                    self._save(metrics.get("valid_loss"))
         finally:
             if log is not None:
                 log.close()
         return progress
 
     @property
+    def finished(self) -> bool:
+        """Are all steps done, or patience at its end?"""
+        progress, patience = self.progress, self.config.patience
+        spent = bool(progress.total_steps) and progress.step >= progress.total_steps
+        return spent or bool(patience and progress.since_best >= patience)
+
+    @property
     def _writes(self) -> bool:
         return self.processes.first
 
-    def _step(self) -> Step:
+    def _factor(self) -> float:
+        return self.schedule.factor(self.progress.step, self.progress.total_steps or _UNPLANNED)
+
+    def _step(self, factor: float) -> Step:
         progress = self.progress
         torch.manual_seed(_mixed(self.config.seed, progress.step, self.processes.rank))
         batches = [self._prepare() for _ in range(self.micro_batches)]
-        total = progress.total_steps or _WARM + _TIMED + 10**6  # not planned yet: the warm-up, then full speed
-        step = self.learner.step(batches, self.schedule.factor(progress.step, total))
+        step = self.learner.step(batches, factor)
         progress.step += 1
+        if not (math.isfinite(step.loss) and math.isfinite(step.gradient_norm)):
+            raise UserError(
+                f"step {progress.step}: the loss or its gradient is no longer a number: the run has diverged; lower "
+                "optimizer.lr or lengthen schedule.warmup, and choose another --out"
+            )
         progress.tokens += sum(batch.tokens for batch in batches) * self.processes.world
         progress.seconds = self._seconds()
         return step
@@ -165,9 +213,9 @@ class Trainer:
         return self.learner.objective.prepare(samples, rng)
 
     def _plan(self, times: list[float]) -> None:
-        """Turns a budget in minutes into steps, once: what is left after the typical step's time, evaluations included."""
+        """Turns a budget in minutes into steps, once: what is left over a typical step, evaluations included."""
         progress = self.progress
-        if progress.total_steps or progress.step < _WARM + _TIMED:
+        if progress.total_steps or len(times) < _WARM + _TIMED:
             return
         typical = sorted(times[-_TIMED:])[_TIMED // 2]
         left = self.config.minutes * 60 - self._seconds()
@@ -184,21 +232,15 @@ class Trainer:
         metrics = dict(self.hooks.evaluate())
         self._evaluation_seconds = time.perf_counter() - began
         if "valid_loss" in metrics:
+            metrics["valid_loss"] = self.processes.first_says(metrics["valid_loss"])  # all must decide alike
             progress = self.progress
             better = metrics["valid_loss"] < progress.best_loss
             progress.best_loss = min(progress.best_loss, metrics["valid_loss"])
             progress.since_best = 0 if better else progress.since_best + 1
         return metrics
 
-    def _finished(self) -> bool:
+    def _line(self, step: Step, factor: float, seconds: float) -> dict[str, Any]:
         progress = self.progress
-        patience = self.config.patience
-        spent = bool(progress.total_steps) and progress.step >= progress.total_steps
-        return spent or bool(patience and progress.since_best >= patience)
-
-    def _line(self, step: Step, seconds: float) -> dict[str, Any]:
-        progress = self.progress
-        factor = self.schedule.factor(progress.step - 1, progress.total_steps or 10**6)
         parts = step.terms if len(step.terms) > 1 else {}
         return {
             "step": progress.step,
@@ -216,9 +258,14 @@ class Trainer:
             log.write(metrics)
             self.hooks.logged(metrics)
 
-    def _save(self, *, best: bool) -> None:
+    def _save(self, loss: float | None) -> None:
+        """A checkpoint; `best` among those that were evaluated as they were saved."""
+        best = loss is not None and loss < self.progress.best_saved
+        if loss is not None and best:
+            self.progress.best_saved = loss
         if self._writes:
             state = {
+                "data": self.data,
                 "progress": asdict(self.progress),
                 "loader": self.loader.state_dict(),
                 "objective": self.learner.state,
