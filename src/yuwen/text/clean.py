@@ -151,7 +151,9 @@ class Cleaner:
         try:
             import opencc
         except ImportError:
-            raise UserError("text.simplify needs a package that is not installed; pip install 'yuwen[data]'") from None
+            raise UserError(
+                "data.text.simplify needs a package that is not installed; pip install 'yuwen[data]'"
+            ) from None
         return opencc.OpenCC("t2s")
 
     @cached_property
@@ -159,5 +161,5 @@ class Cleaner:
         try:
             import trafilatura
         except ImportError:
-            raise UserError("text.html needs a package that is not installed; pip install 'yuwen[data]'") from None
+            raise UserError("data.text.html needs a package that is not installed; pip install 'yuwen[data]'") from None
         return trafilatura.extract, trafilatura.html2txt

@@ -11,7 +11,8 @@ from yuwen.errors import UserError
 MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 CHINESE = ("gb18030", "big5")
 
-# The commonest characters of running Chinese, both scripts: some 25 % of a real text, about 2 % of a misread one.
+# The commonest characters of running Chinese, both scripts: a third of a newspaper, an eighth of Tang
+# poems, a hundredth of a misread text.
 _COMMON = frozenset(
     "的一是不了在人有我他这中大来上个国和到说们为子你地出要就时会可也得年生好对么下过家自天没小"
     "這來個國說們為時會對麼過沒後還發經當點樣學與從動現實進種開問長間無關將機電"
