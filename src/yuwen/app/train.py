@@ -6,7 +6,7 @@ import errno
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -184,7 +184,7 @@ class _Job:
             model, _ = load_folder(start)
             if saved is None:
                 _refuse_other_shape(self.recipe, model)
-            return _unmapped(model)
+            return _own(model, self.recipe.model)
         config = self.recipe.model_config_for(tokenizer.size)
         with torch.device("meta"):
             parameters = sum(p.numel() for p in build(config).parameters())
@@ -257,20 +257,24 @@ def _saved(run: Path, resume: str | None, say: Callable[[str], None]) -> Saved |
 
 
 def _evaluator(tokenizer: Tokenizer, validation_text: Corpus, length: int) -> Evaluator:
-    return Evaluator(tokenizer, validation_text.documents(), window=length, stride=length, refuse_unknown=False)
+    return Evaluator(tokenizer, validation_text.documents(), window=length, stride=max(1, length - 1), refuse_unknown=False)
 
 
-def _unmapped(model: Decoder) -> Decoder:
-    """The model with weights of its own, which may be written to."""
-    for parameter in model.parameters():
-        parameter.data = parameter.data.clone()
-        parameter.requires_grad_(True)
-    return model
+def _own(model: Decoder, settings: Mapping[str, Any]) -> Decoder:
+    """A loaded model with weights of its own, which may be written to, and with what no config.json holds: dropout."""
+    kept = {key: value for key, value in settings.items() if _is_unpublished(model, key)}
+    own = build(model.config.model_copy(update=kept))
+    own.load_state_dict(model.state_dict())
+    return own
+
+
+def _is_unpublished(model: Decoder, key: str) -> bool:
+    return key in type(model.config).model_fields and key not in model.config.PUBLISHED
 
 
 def _refuse_other_shape(recipe: Recipe, model: Decoder) -> None:
     for key, value in recipe.model.items():
-        if key in ("from", "family"):
+        if key in ("from", "family") or _is_unpublished(model, key):
             continue
         if not hasattr(model.config, key) or getattr(model.config, key) != value:
             raise UserError(f"model.{key}={value!r}: the model that model.from names has another; leave the key out")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from yuwen.nn import Causal, DecoderCache, LearnedPositions, Mask, Rotary, TokenEmbedding, TokenHead
+from yuwen.nn import Causal, DecoderCache, Dropout, LearnedPositions, Mask, Rotary, TokenEmbedding, TokenHead
 
 
 class Decoder(nn.Module):
@@ -34,7 +34,7 @@ class Decoder(nn.Module):
         self.config = config
         self.embedding = embedding
         self.positions, self.rotary = positions, rotary
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
         self.head = head

@@ -14,6 +14,7 @@ from yuwen.nn.attention import Attention, ScaledDotProduct
 from yuwen.nn.block import PreNormBlock
 from yuwen.nn.cache import DecoderCache, KeyValueCache
 from yuwen.nn.cross_entropy import LinearCrossEntropy
+from yuwen.nn.dropout import Dropout
 from yuwen.nn.embedding import LearnedPositions, TokenEmbedding, TokenHead
 from yuwen.nn.feedforward import FeedForward, GatedFeedForward
 from yuwen.nn.mask import Causal, Documents, Everything, Explicit, Mask, Padding, Prefix, Window
@@ -25,6 +26,7 @@ __all__ = [
     "Causal",
     "DecoderCache",
     "Documents",
+    "Dropout",
     "Everything",
     "Explicit",
     "FeedForward",

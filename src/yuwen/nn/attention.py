@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yuwen.nn.cache import KeyValueCache
+from yuwen.nn.dropout import dropout
 from yuwen.nn.linear import together
 from yuwen.nn.mask import Allowed
 from yuwen.nn.position import Rotation, rotate
@@ -27,25 +28,25 @@ class ScaledDotProduct(nn.Module):
 
     def __init__(self, *, dropout: float = 0.0) -> None:
         super().__init__()
-        self.dropout = dropout
+        self.rate = dropout
 
     def forward(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, allowed: Allowed) -> Tensor:
-        dropout = self.dropout if self.training else 0.0
+        rate = self.rate if self.training else 0.0
         on_cpu = q_BHTK.device.type == "cpu"
         if allowed.causal and on_cpu and q_BHTK.shape[2] <= _LONGEST:
-            return _causal_strips(q_BHTK, k_BGSK, v_BGSK, dropout)
+            return _causal_strips(q_BHTK, k_BGSK, v_BGSK, rate)
         return F.scaled_dot_product_attention(
             q_BHTK,
             k_BGSK,
             v_BGSK,
             attn_mask=allowed.table,
-            dropout_p=dropout,
+            dropout_p=rate,
             is_causal=allowed.causal,
             enable_gqa=q_BHTK.shape[1] != k_BGSK.shape[1],
         )
 
 
-def _causal_strips(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, dropout: float) -> Tensor:
+def _causal_strips(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, rate: float) -> Tensor:
     """Causal attention of a whole sequence, a strip of query rows at a time."""
     B, H, T, K = q_BHTK.shape
     G = k_BGTK.shape[1]
@@ -62,8 +63,8 @@ def _causal_strips(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, dropout: floa
         q_strip = q[:, :, start:end].reshape(B * G, shared * (end - start), K)
         scores = torch.baddbmm(bias.repeat(shared, 1), q_strip, k_t[:, :, :end])
         weights = scores.softmax(dim=-1)
-        if dropout:
-            weights = F.dropout(weights, dropout)
+        if rate:
+            weights = dropout(weights, rate)
         strips.append((weights @ v[:, :end]).view(B * G, shared, end - start, K))
     return torch.cat(strips, dim=2).view(B, H, T, K)
 

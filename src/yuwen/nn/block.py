@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yuwen.nn.attention import Attention
 from yuwen.nn.cache import KeyValueCache
+from yuwen.nn.dropout import Dropout
 from yuwen.nn.mask import Allowed
 from yuwen.nn.position import Rotation
 
@@ -34,13 +34,10 @@ class PreNormBlock(nn.Module):
         super().__init__()
         self.attention_norm, self.attention = attention_norm, attention
         self.feedforward_norm, self.feedforward = feedforward_norm, feedforward
-        self.dropout = dropout
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, x_BTD: Tensor, allowed: Allowed, rotation: Rotation | None = None, cache: KeyValueCache | None = None
     ) -> Tensor:
-        h_BTD = x_BTD + self._drop(self.attention(self.attention_norm(x_BTD), allowed, rotation, cache))
-        return h_BTD + self._drop(self.feedforward(self.feedforward_norm(h_BTD)))
-
-    def _drop(self, x_BTD: Tensor) -> Tensor:
-        return F.dropout(x_BTD, self.dropout, self.training) if self.dropout else x_BTD
+        h_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), allowed, rotation, cache))
+        return h_BTD + self.dropout(self.feedforward(self.feedforward_norm(h_BTD)))
