@@ -154,7 +154,7 @@ def _commands(run: Path, samples: list[dict[str, Any]], has_recipe: bool) -> lis
         "generate": f"{yuwen} generate {name} {prompt} --max-tokens 100 --temperature 0.8",
         "evaluate": f"{yuwen} evaluate {name} --data YOUR.txt",
         "own": f"{yuwen} quickstart --data YOUR.txt --out runs/mine --minutes 10",
-        "longer": f"{yuwen} train {shlex.quote(_here(run / 'recipe.yaml'))} --out {longer} train.minutes=40",
+        "longer": f"{yuwen} train {shlex.quote(_here(run / 'recipe.yaml'))} --out {longer} train.steps=0 train.minutes=40",
         "inspect": f"{yuwen} tokenizer inspect {name}",
         "export": f"{yuwen} export {name} --to hf exported",
     }

@@ -35,7 +35,7 @@ class LinearCrossEntropy(nn.Module):
 
 
 class SoftmaxLoss(nn.Module):
-    """Loss of a chunk of logits and its gradient. logits [n, V], targets [n] -> scalar fp32 sum, [n, V] as the logits."""
+    """Loss of a chunk of logits, and its gradient. logits [n, V], targets [n] -> scalar fp32 sum, [n, V]."""
 
     compiles = True  # one pass over the chunk instead of six
 
