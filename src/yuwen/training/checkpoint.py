@@ -86,8 +86,8 @@ class Checkpoints:
             if isinstance(error, OSError) or "I/O error" in str(error) or "os error" in str(error):
                 free = shutil.disk_usage(self.run).free >> 20
                 raise UserError(
-                    f"{final}: cannot be written ({getattr(error, 'strerror', None) or error}; {free} MiB free); earlier "
-                    "checkpoints are whole: make room and continue with --resume auto"
+                    f"{final}: cannot be written ({getattr(error, 'strerror', None) or error}; {free} MiB free); "
+                    "earlier checkpoints are whole: make room and continue with --resume auto"
                 ) from error
             raise
         self._link("last", final.name)

@@ -89,7 +89,7 @@ def _parts(weights: Mapping[str, Tensor], config: OptimizerConfig) -> list[torch
     if config.name == "sgd":
         groups = _groups((matrices + tables, config.lr, config.weight_decay), (vectors, config.lr, 0.0))
         return [_DecoupledSGD(groups, lr=config.lr, momentum=config.momentum, foreach=True)]
-    adamw = {"betas": (config.beta1, config.beta2), "eps": config.eps, "fused": True}
+    adamw: dict[str, Any] = {"betas": (config.beta1, config.beta2), "eps": config.eps, "fused": True}
     if config.name == "adamw":
         return [torch.optim.AdamW(_groups((matrices + tables, config.lr, decay), (vectors, config.lr, 0.0)), **adamw)]
     rest = torch.optim.AdamW(_groups((tables, config.table_lr, decay), (vectors, config.table_lr, 0.0)), **adamw)

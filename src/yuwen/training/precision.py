@@ -37,11 +37,11 @@ class Masters:
         self.dtype = dtype
         self.names = [name for name, _ in model.named_parameters()]
         if dtype == torch.float32:
-            self.weights = list(model.parameters())
+            self.weights: list[Tensor] = list(model.parameters())
         else:
             self.weights = [p.detach().float().clone().requires_grad_() for p in model.parameters()]
             model.to(dtype)
-        self.copies = list(model.parameters())
+        self.copies: list[Tensor] = list(model.parameters())
 
     def named(self) -> dict[str, Tensor]:
         """The masters by name."""
