@@ -149,12 +149,13 @@ def _commands(run: Path, samples: list[dict[str, Any]], has_recipe: bool) -> lis
     yuwen = "yuwen" if shutil.which("yuwen") else shlex.quote(_here(Path(sys.executable).with_name("yuwen")))
     name = shlex.quote(_here(run))
     prompt = shlex.quote(str(samples[0].get("prompt", "")) if samples else "今天")
+    recipe = shlex.quote(_here(run / "recipe.yaml"))
     longer = shlex.quote(_here(run.with_name(f"{run.resolve().name}-longer")))
     lines = {
         "generate": f"{yuwen} generate {name} {prompt} --max-tokens 100 --temperature 0.8",
         "evaluate": f"{yuwen} evaluate {name} --data YOUR.txt",
         "own": f"{yuwen} quickstart --data YOUR.txt --out runs/mine --minutes 10",
-        "longer": f"{yuwen} train {shlex.quote(_here(run / 'recipe.yaml'))} --out {longer} train.steps=0 train.minutes=40",
+        "longer": f"{yuwen} train {recipe} --out {longer} train.steps=0 train.minutes=40",
         "inspect": f"{yuwen} tokenizer inspect {name}",
         "export": f"{yuwen} export {name} --to hf exported",
     }
