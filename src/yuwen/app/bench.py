@@ -14,7 +14,7 @@ import torch
 from yuwen.app import probe
 from yuwen.data.windows import Sample
 from yuwen.errors import UserError
-from yuwen.models import build, parse_config
+from yuwen.models import Decoder, build, parse_config
 from yuwen.models.config import ModelConfig
 from yuwen.objectives import CausalObjective
 from yuwen.training import Learner, OptimizerConfig, choose_precision
@@ -89,10 +89,10 @@ def flops_per_token(config: ModelConfig, matrix_parameters: int, length: int) ->
     return 6 * matrix_parameters + 12 * config.layers * config.width * length
 
 
-def matrices(model: torch.nn.Module) -> list[torch.nn.Parameter]:
+def matrices(model: Decoder) -> list[torch.nn.Parameter]:
     """The parameters that multiply: every matrix of the blocks, and the head."""
     blocks = [p for name, p in model.named_parameters() if name.startswith("blocks.") and p.dim() == 2]
-    return [*blocks, model.head.weight]  # type: ignore[list-item]
+    return [*blocks, model.head.weight]
 
 
 def _matmul_rate(dtype: torch.dtype, n: int = 2048) -> float:

@@ -257,7 +257,8 @@ def _saved(run: Path, resume: str | None, say: Callable[[str], None]) -> Saved |
 
 
 def _evaluator(tokenizer: Tokenizer, validation_text: Corpus, length: int) -> Evaluator:
-    return Evaluator(tokenizer, validation_text.documents(), window=length, stride=max(1, length - 1), refuse_unknown=False)
+    stride = max(1, length - 1)  # windows share one token, so that every token but the very first is scored
+    return Evaluator(tokenizer, validation_text.documents(), window=length, stride=stride, refuse_unknown=False)
 
 
 def _own(model: Decoder, settings: Mapping[str, Any]) -> Decoder:

@@ -1,6 +1,6 @@
 """Left to right: each token is predicted from those before it.
 
-    loss = - sum_t log p(x_t | x_1 … x_{t-1})          (Bengio et al. 2003, eq. 1; Radford et al. 2018, eq. 1)
+loss = - sum_t log p(x_t | x_1 … x_{t-1})          (Bengio et al. 2003, eq. 1; Radford et al. 2018, eq. 1)
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from yuwen.objectives.objective import Batch, Term
 
 if TYPE_CHECKING:
     from yuwen.data import Sample
+    from yuwen.models import Decoder
 
 
 class CausalConfig(Config):
@@ -49,7 +50,7 @@ class CausalObjective:
         counted = int((tensors["targets"] != IGNORE).sum())
         return Batch(tensors, {"loss": counted}, tokens=tensors["ids"].numel())
 
-    def loss(self, model: nn.Module, batch: Batch, state: dict[str, Any]) -> Mapping[str, Term]:
+    def loss(self, model: Decoder, batch: Batch, state: dict[str, Any]) -> Mapping[str, Term]:
         documents = batch.tensors.get("documents")
         mask = Causal() if documents is None else Causal() & Documents(documents)
         h_BTD = model(batch.tensors["ids"], mask)

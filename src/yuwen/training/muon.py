@@ -48,7 +48,7 @@ class Muon(torch.optim.Optimizer):
                 if weight.grad is not None:
                     by_shape[weight.shape].append(weight)
             for shape, weights in by_shape.items():
-                gradients = [weight.grad for weight in weights]
+                gradients = [weight.grad for weight in weights if weight.grad is not None]
                 for weight in weights:
                     if "momentum" not in self.state[weight]:
                         self.state[weight]["momentum"] = torch.zeros_like(weight)
