@@ -46,7 +46,8 @@ class CausalObjective:
             documents = torch.from_numpy(samples.documents)
             tensors["documents"] = documents[:, :-1].contiguous()
             starts = documents[:, 1:] != documents[:, :-1]
-            tensors["targets"][starts] = IGNORE  # nothing before a document's first token says what it is
+            # nothing before a document's first token says what it is (not in place: the inputs may share this memory)
+            tensors["targets"] = tensors["targets"].masked_fill(starts, IGNORE)
         counted = int((tensors["targets"] != IGNORE).sum())
         return Batch(tensors, {"loss": counted}, tokens=tensors["ids"].numel())
 

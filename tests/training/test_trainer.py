@@ -1,0 +1,143 @@
+"""What the loop decides: budgets, patience, the best checkpoint, runs that diverge."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import yaml
+from small_runs import Stopped, logged, recipe, stored
+
+from yuwen.app.learn import Learning
+from yuwen.app.train import train
+from yuwen.errors import UserError
+from yuwen.training import Checkpoints
+
+SECONDS = ("train.steps=0", "train.minutes=0.02", "train.checkpoint_every=2", "train.evaluate_every=0")
+
+
+def test_minutes_become_steps_once(tmp_path: Path, stop_at, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+    run, hours = tmp_path / "run", (*SECONDS, "train.minutes=99")
+    stop_at(11)  # planned after nine steps
+    with pytest.raises(Stopped):
+        train(recipe(tmp_path, *hours), run)
+    assert "99 minutes are" in capsys.readouterr().err
+    planned = yaml.safe_load((run / "recipe.yaml").read_text())["train"]["steps"]
+    assert planned > 20
+    assert stored(run / "last")[1]["progress"]["total_steps"] == planned
+    stop_at(15)
+    with pytest.raises(Stopped):
+        train(recipe(tmp_path, *hours), run, resume="auto")
+    assert "minutes are" not in capsys.readouterr().err
+    assert yaml.safe_load((run / "recipe.yaml").read_text())["train"]["steps"] == planned
+    assert stored(run / "last")[1]["progress"]["total_steps"] == planned
+    stop_at(None)
+    with pytest.raises(UserError, match=r"train\.minutes: this run's budget has become a number of steps"):
+        train(recipe(tmp_path, *SECONDS), run, resume="auto", quiet=True)
+    train(recipe(tmp_path, *hours, "train.steps=16"), run, resume="auto", quiet=True)
+    assert logged(run)[-1]["step"] == 16
+
+
+def test_minutes_not_yet_planned(tmp_path: Path, stop_at) -> None:  # type: ignore[no-untyped-def]
+    run = tmp_path / "run"
+    for step in (5, 8, 8):
+        stop_at(step)
+        with pytest.raises(Stopped):
+            train(recipe(tmp_path, *SECONDS), run, resume="auto", quiet=True)
+    assert yaml.safe_load((run / "recipe.yaml").read_text())["train"]["steps"] == 0
+    stop_at(None)
+    summary = train(recipe(tmp_path, *SECONDS), run, resume="auto", quiet=True)
+    assert yaml.safe_load((run / "recipe.yaml").read_text())["train"]["steps"] == summary.steps
+    assert summary.steps >= 8 + 9
+
+
+def test_steps_and_minutes_together_are_ambiguous(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not both"):
+        train(recipe(tmp_path, "train.minutes=1"), tmp_path / "run", quiet=True)
+
+
+def evaluations(monkeypatch: pytest.MonkeyPatch, *losses: float) -> None:
+    """Makes the evaluations say these losses, one after another; the last one for ever."""
+    series = itertools.chain(losses, itertools.repeat(losses[-1]))
+    monkeypatch.setattr(Learning, "_evaluate", lambda self: {"valid_loss": next(series)})
+
+
+def test_patience_ends_a_run_at_its_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, settings = tmp_path / "run", ("train.patience=2", "train.checkpoint_every=0", "train.evaluate_every=1")
+    evaluations(monkeypatch, 9.0, 5.0, 4.0, 6.0, 5.0, 1.0)  # steps 0 to 5
+    summary = train(recipe(tmp_path, *settings), run, quiet=True)
+    assert (summary.steps, summary.best_loss) == (4, 4.0)
+    assert (run / "best").readlink() == Path("checkpoint-2")
+    assert (run / "last").readlink() == Path("checkpoint-4")
+    train(recipe(tmp_path, *settings), run, resume="auto")
+    assert "is finished after 4 steps" in capsys.readouterr().err
+    evaluations(monkeypatch, 3.0)  # better once, at step 5
+    assert train(recipe(tmp_path, *settings, "train.patience=4"), run, resume="auto", quiet=True).steps == 9
+
+
+def test_patience_without_evaluations_is_refused(tmp_path: Path) -> None:
+    for missing in ("data.valid=0", "train.evaluate_every=0"):
+        with pytest.raises(UserError, match=r"train\.patience waits for evaluations"):
+            recipe(tmp_path, "train.patience=2", missing)
+
+
+def test_best_is_the_best_of_those_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluations(monkeypatch, 9.0, 1.0, 5.0, 8.0, 3.0, 4.0, 4.0)  # the lowest, at step 1, is not saved
+    run = tmp_path / "run"
+    train(recipe(tmp_path, "train.evaluate_every=1", "train.checkpoint_every=2", "train.steps=6"), run, quiet=True)
+    assert (run / "best").readlink() == Path("checkpoint-4")
+    assert Checkpoints(run).steps() == [4, 6]
+
+
+def test_the_best_outlives_the_newest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluations(monkeypatch, 9.0, 1.0, 2.0, 3.0, 4.0, 5.0)
+    run = tmp_path / "run"
+    train(recipe(tmp_path, "train.evaluate_every=2", "train.checkpoint_every=2", "train.steps=10"), run, quiet=True)
+    assert Checkpoints(run).steps() == [2, 8, 10]
+    assert (run / "best").readlink() == Path("checkpoint-2")
+
+
+def test_without_validation(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    summary = train(recipe(tmp_path, "data.valid=0", "train.steps=5"), run, quiet=True)
+    assert summary.best_loss is None
+    assert not (run / "best").is_symlink()
+    assert all("valid_loss" not in line for line in logged(run))
+
+
+def test_a_run_that_diverges_is_stopped(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(UserError, match=r"step \d+: the loss or its gradient is no longer a number: .*lower optimizer.lr"):
+        train(recipe(tmp_path, "optimizer.name=sgd", "optimizer.lr=1e38", "optimizer.clip=0"), run, quiet=True)
+    assert not list(run.glob(".writing-*"))
+
+
+def test_what_a_line_of_metrics_says(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(recipe(tmp_path, "train.log_every=5"), run, quiet=True)
+    lines = logged(run)
+    assert [line["step"] for line in lines] == [0, 3, 5, 6, 9, 10, 12]
+    assert set(lines[2]) == {"step", "tokens", "loss", "lr", "grad_norm"}
+    assert set(lines[1]) == set(lines[2]) | {"valid_loss", "bits_per_byte"}
+    linear = recipe(tmp_path).schedule
+    assert [line["lr"] for line in lines[1:]] == [linear.factor(line["step"] - 1, 12) * 0.02 for line in lines[1:]]
+
+
+def test_tensorboard_reads_the_same(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = tmp_path / "run"
+    train(recipe(tmp_path, "train.tensorboard=true"), run, quiet=True)
+    events = EventAccumulator(str(run))
+    events.Reload()
+    shown = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert shown == [(line["step"], pytest.approx(line["loss"])) for line in logged(run)[1:]]
+
+
+def test_the_loop_leaves_a_checkpoint_at_its_end(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(recipe(tmp_path, "train.checkpoint_every=0", "train.steps=5"), run, quiet=True)
+    assert Checkpoints(run).steps() == [5]
