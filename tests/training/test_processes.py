@@ -17,7 +17,7 @@ from yuwen.errors import UserError
 from yuwen.training import Processes, TrainConfig
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-PLAIN = ("model.dropout=0", "train.micro_tokens=0", "train.tensorboard=true")
+PLAIN = ("optimizer.name=adamw", "optimizer.lr=0.004", "model.dropout=0", "train.micro_tokens=0", "train.tensorboard=true")
 
 
 def together(folder: Path, run: Path) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,129 @@
+"""Recipes: typed, complete, and every mistake is one line that names the key and the mend."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from yuwen.app.recipe import Recipe, merge, parse_recipe, read_recipe, write_recipe
+from yuwen.errors import UserError
+
+LEAST = {"data": {"train": "text.txt"}, "train": {"steps": 10}}
+
+
+def test_defaults_are_shown_and_read_back(tmp_path: Path) -> None:
+    recipe = parse_recipe(merge(LEAST, ["model.layers=3", "sample.prompts=[春]", "tokenizer.from=runs/a"]))
+    write_recipe(recipe, tmp_path / "recipe.yaml")
+    written = (tmp_path / "recipe.yaml").read_text(encoding="utf-8")
+    assert "lr: 0.02" in written and "春" in written and "from: runs/a" in written
+    assert read_recipe(tmp_path / "recipe.yaml") == recipe
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.yaml"]
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_recipe_that_comes_with_yuwen(path: Path) -> None:
+    assert isinstance(read_recipe(path), Recipe)
+
+
+def test_overrides() -> None:
+    values = {"data": {"train": "a"}, "train": None}
+    merged = merge(values, ["train.steps=5", "data.valid=0.1", "model.family=gpt2", "sample.prompts=[a, 'b=c']"])
+    assert merged == {
+        "data": {"train": "a", "valid": 0.1},
+        "train": {"steps": 5},
+        "model": {"family": "gpt2"},
+        "sample": {"prompts": ["a", "b=c"]},
+    }
+    assert values == {"data": {"train": "a"}, "train": None}
+
+
+MISTAKES = {
+    "train.step=5": "unknown key train.step: did you mean steps?",
+    "trane.steps=5": "unknown key trane: did you mean train?",
+    "model.layer=3": "unknown key model.layer: did you mean layers?",
+    "optimizer.name=adam": "optimizer.name='adam': input should be 'sgd', 'adamw' or 'muon'",
+    "optimizer.lr=fast": "optimizer.lr='fast'",
+    "optimizer.lr=-1": "optimizer.lr=-1: input should be greater than 0",
+    "train.minutes=.inf": "train.minutes=inf: input should be a finite number",
+    "train.steps=many": "train.steps='many'",
+    "train.steps=0": "train: give steps or minutes",
+    "train.batch_tokens=1000": "train.batch_tokens=1000 must be a multiple of data.length=256",
+    "train.micro_tokens=100": "train.micro_tokens=100 must be a multiple of data.length=256",
+    "train.micro_tokens=768": "train.micro_tokens=768 must divide train.batch_tokens=4096",
+    "train=5": "train=5: ",
+    "model.context=abc": "model.context='abc'",
+    "data.train=": "data.train",
+    "data.valid=1.5": "data.valid=1.5: a fraction lies between 0 and 1",
+    "model.family=gpt5": "unknown model.family 'gpt5': did you mean gpt2?",
+    "model.heads=7": "width=384 must be a multiple of heads=7",
+    "model.width=48.5": "model.width=48.5",
+    "model.layers=0": "model.layers=0: input should be greater than 0",
+    "model.context=128": "model.context=128 is shorter than data.length=256",
+    "tokenizer.vocabulary=100": "vocabulary=100 has no room for the 256 bytes: give at least 259",
+    "tokenizer.kind=sentence": "tokenizer.kind='sentence'",
+    "objective.label_smoothing=1": "objective.label_smoothing=1",
+    "train.patience=3 data.valid=0": "train.patience waits for evaluations",
+    "steps": "'steps' is not an override: write section.key=value",
+    "=5": "'=5' is not an override",
+    "data.train.x=5": "data.train.x: train holds a value, not a section",
+    "train.steps=[1": "the value cannot be read as YAML",
+}
+
+
+@pytest.mark.parametrize("overrides", MISTAKES, ids=str)
+def test_a_mistake_names_the_key_and_the_mend(overrides: str) -> None:
+    with pytest.raises(UserError) as told:
+        parse_recipe(merge(LEAST, overrides.split(" ")))
+    assert MISTAKES[overrides] in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "a recipe is a mapping of sections"),
+        (b"- data", "a recipe is a mapping of sections"),
+        (b"data: [unclosed", ":1: not YAML"),
+        (b"data:\n\ttrain: x", ":2: not YAML"),
+        (b"data: \xff", "not UTF-8 at byte 6"),
+        (b"\x00\x01", "not YAML"),
+        (b"train: {steps: 5}", "data is missing"),
+        (b"data: {train: a}\n1: 2", "1"),
+        (b"data: {train: a}\nmodel:", "model=None"),
+        (b"!!python/object:os.system {}", "not YAML"),
+    ],
+)
+def test_files_that_are_no_recipes(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(content)
+    with pytest.raises(UserError) as told:
+        read_recipe(path)
+    assert message in str(told.value) and str(path) in str(told.value)
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 300) | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=5), inner, max_size=2),
+    max_leaves=4,
+)
+keys = st.sampled_from(
+    [f"{name}.{key}" for name, field in Recipe.model_fields.items() for key in getattr(field.annotation, "model_fields", {})]
+    + ["model.layers", "model.width", "model.heads", "model.context", "model.vocabulary", "model.from", "model", "train"]
+)
+
+
+@given(keys, plain)
+def test_any_value_at_all_is_taken_or_refused_in_one_line(key: str, value: Any) -> None:
+    section, _, name = key.partition(".")
+    inner = {**LEAST.get(section, {}), name: value} if name else value
+    try:
+        recipe = parse_recipe({**LEAST, section: inner})
+    except UserError as error:
+        assert str(error)
+    else:
+        assert parse_recipe(yaml.safe_load(yaml.safe_dump(recipe.plain()))) == recipe

@@ -1,0 +1,75 @@
+"""Too large is told before anything is allocated, and the mend works."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from small_runs import recipe
+
+from yuwen.app import machine
+from yuwen.app.memory import out_of_memory
+from yuwen.app.train import train
+from yuwen.errors import UserError
+from yuwen.models import parse_config
+from yuwen.training import Learner
+from yuwen.training.memory import activations_bytes, fitting_tokens, smaller_micro_batches, weights_bytes
+
+CONFIG = parse_config("qwen3", {"vocabulary": 64, "context": 16, "layers": 2, "width": 32, "heads": 2, "ffn": 64})
+
+
+def test_a_petabyte_is_refused_before_it_is_built(tmp_path: Path) -> None:
+    huge = ("model.width=131072", "model.heads=1024", "model.layers=1000", "model.ffn=524288")
+    began = time.perf_counter()
+    with pytest.raises(UserError, match=r"needs about \d{6,}\.\d GiB .* are free: choose a smaller model.width"):
+        train(recipe(tmp_path, *huge), tmp_path / "run", quiet=True)
+    assert time.perf_counter() - began < 60
+
+
+def test_the_mend_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    big = ("train.batch_tokens=3072", "train.micro_tokens=0", "train.steps=2")
+    fixed = weights_bytes(22_752, 4, "muon")
+    room = fixed + activations_bytes(CONFIG, 1024, 16, 4)
+    monkeypatch.setattr(machine, "memory", lambda: (1 << 40, room))
+    with pytest.raises(UserError, match=r"set train\.micro_tokens=\d+$") as told:
+        train(recipe(tmp_path, *big), tmp_path / "run", quiet=True)
+    mend = re.search(r"train\.micro_tokens=\d+", str(told.value))
+    assert mend is not None and mend[0] == "train.micro_tokens=1024"
+    assert train(recipe(tmp_path, *big, mend[0]), tmp_path / "run", quiet=True).steps == 2
+
+
+@given(st.integers(1, 200), st.integers(1, 64), st.integers(0, 1 << 28))
+def test_what_fits_divides_the_batch(windows: int, length: int, free: int) -> None:
+    share = windows * length
+    tokens = fitting_tokens(CONFIG, share, length, 4, free)
+    sizes = smaller_micro_batches(share, length)
+    assert all(share % size == 0 and size % length == 0 for size in sizes)
+    assert sizes == sorted(set(sizes), reverse=True)
+    if tokens:
+        assert tokens in sizes and activations_bytes(CONFIG, tokens, length, 4) <= free
+    else:
+        assert activations_bytes(CONFIG, length, length, 4) > free
+
+
+def test_out_of_memory_names_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(self: Learner, batches: object, factor: float) -> None:
+        torch.empty(1 << 50)  # a petabyte: what PyTorch really says
+
+    monkeypatch.setattr(Learner, "step", step)
+    with pytest.raises(UserError, match=r"^out of memory: set train\.micro_tokens=64 \(now 128\)$"):
+        train(recipe(tmp_path), tmp_path / "run", quiet=True)
+    monkeypatch.undo()
+    train(recipe(tmp_path, "train.micro_tokens=64"), tmp_path / "run", resume="auto", quiet=True)
+
+
+def test_out_of_memory_without_a_smaller_batch(tmp_path: Path) -> None:
+    smallest = recipe(tmp_path, "train.micro_tokens=16")
+    assert "choose a smaller model" in str(out_of_memory(MemoryError(), smallest, 1))
+    thirds = recipe(tmp_path, "train.batch_tokens=144", "train.micro_tokens=0")  # nine windows: no halves
+    assert "train.micro_tokens=48 (now 144)" in str(out_of_memory(MemoryError(), thirds, 1))
+    assert out_of_memory(RuntimeError("shapes differ"), smallest, 1) is None
