@@ -54,14 +54,14 @@ class Optimizers:
             torch._foreach_add_(gradients, tensors, alpha=self.config.l2)
         if self.config.l1:
             torch._foreach_add_(gradients, torch._foreach_sign(tensors), alpha=self.config.l1)
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
-        if self.config.clip:
-            torch._foreach_mul_(gradients, (self.config.clip / (norm + 1e-6)).clamp(max=1.0))
+        norm = float(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients))))
+        if 0 < self.config.clip < norm:
+            torch._foreach_mul_(gradients, self.config.clip / norm)
         for part, rates in zip(self._parts, self._rates, strict=True):
             for group, rate in zip(part.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
             part.step()
-        return float(norm)
+        return norm
 
     def state(self) -> dict[str, Tensor]:
         """Everything the rules remember, as `weight name/quantity`."""
