@@ -112,8 +112,21 @@ plain = st.recursive(
     max_leaves=4,
 )
 keys = st.sampled_from(
-    [f"{name}.{key}" for name, field in Recipe.model_fields.items() for key in getattr(field.annotation, "model_fields", {})]
-    + ["model.layers", "model.width", "model.heads", "model.context", "model.vocabulary", "model.from", "model", "train"]
+    [
+        f"{name}.{key}"
+        for name, field in Recipe.model_fields.items()
+        for key in getattr(field.annotation, "model_fields", {})
+    ]
+    + [
+        "model.layers",
+        "model.width",
+        "model.heads",
+        "model.context",
+        "model.vocabulary",
+        "model.from",
+        "model",
+        "train",
+    ]
 )
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from yuwen.app.recipe import Recipe, merge, parse_recipe
 
-WORDS = "the cat sees a tree and runs home over hill 二 月 春 风 ， 。".split()
+WORDS = ["the", "cat", "sees", "a", "tree", "and", "runs", "home", "over", "hill", "二", "月", "春", "风", "，", "。"]
 VALUES: dict[str, Any] = {
     "data": {"valid": 0.1, "length": 16},
     "tokenizer": {"kind": "char"},

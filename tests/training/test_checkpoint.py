@@ -116,9 +116,7 @@ def test_damage_is_told(tmp_path: Path) -> None:
     newest = save(checkpoints, 2)
     (newest / "training" / "manifest.json").write_text("{}")
     assert checkpoints.load().state == {"step": 1}  # type: ignore[union-attr]
-    assert warnings == [
-        f"{newest} is damaged (training/manifest.json is not complete): using the checkpoint before it"
-    ]
+    assert warnings == [f"{newest} is damaged (training/manifest.json is not complete): using the checkpoint before it"]
     (tmp_path / "checkpoint-1" / "model.safetensors").unlink()
     with pytest.raises(UserError, match="no checkpoint is whole"):
         checkpoints.load()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -40,10 +42,12 @@ def stepped(parts: list[slice], **settings: object) -> tuple[dict[str, torch.Ten
 
 
 @pytest.mark.parametrize("settings", [{}, {"across_documents": False}, {"label_smoothing": 0.1}])
-@pytest.mark.parametrize("parts", [[slice(0, 4), slice(4, 8)], [slice(0, 1), slice(1, 8)], [slice(n, n + 1) for n in range(8)]])
-def test_accumulation(parts: list[slice], settings: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    "parts", [[slice(0, 4), slice(4, 8)], [slice(0, 1), slice(1, 8)], [slice(n, n + 1) for n in range(8)]]
+)
+def test_accumulation(cuts: list[int], settings: dict[str, object]) -> None:
     whole, at_once = stepped([slice(0, 8)], **settings)
-    pieces, in_parts = stepped(parts, **settings)
+    pieces, in_parts = stepped([slice(*ends) for ends in pairwise(cuts)], **settings)
     assert in_parts.loss == pytest.approx(at_once.loss, abs=1e-6)
     assert in_parts.gradient_norm == pytest.approx(at_once.gradient_norm, abs=1e-6)
     for name in whole:
@@ -52,7 +56,9 @@ def test_accumulation(parts: list[slice], settings: dict[str, object]) -> None:
 
 def test_bfloat16_learns_in_float32_masters() -> None:
     small = model()
-    learner = Learner(small, CausalObjective(), OptimizerConfig(name="sgd", lr=1e-4, momentum=0.0), dtype=torch.bfloat16)
+    learner = Learner(
+        small, CausalObjective(), OptimizerConfig(name="sgd", lr=1e-4, momentum=0.0), dtype=torch.bfloat16
+    )
     before = {name: weight.detach().clone() for name, weight in learner.masters.named().items()}
     objective = CausalObjective()
     learner.step([objective.prepare(windows(8), np.random.default_rng(0))], 1.0)

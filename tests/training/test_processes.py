@@ -17,11 +17,26 @@ from yuwen.errors import UserError
 from yuwen.training import Processes, TrainConfig
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-PLAIN = ("optimizer.name=adamw", "optimizer.lr=0.004", "model.dropout=0", "train.micro_tokens=0", "train.tensorboard=true")
+PLAIN = (
+    "optimizer.name=adamw",
+    "optimizer.lr=0.004",
+    "model.dropout=0",
+    "train.micro_tokens=0",
+    "train.tensorboard=true",
+)
 
 
 def together(folder: Path, run: Path) -> subprocess.CompletedProcess[str]:
-    command = [*TORCHRUN, "-m", "yuwen.cli.main", "train", str(recipe_file(folder, *PLAIN)), "--out", str(run), "--json"]
+    command = [
+        *TORCHRUN,
+        "-m",
+        "yuwen.cli.main",
+        "train",
+        str(recipe_file(folder, *PLAIN)),
+        "--out",
+        str(run),
+        "--json",
+    ]
     return subprocess.run(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=500
     )

@@ -28,7 +28,12 @@ def broken_off(folder: Path, run: Path, stop_at: Stop, *steps: int, overrides: t
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_bitwise(tmp_path: Path, stop_at: Stop, optimizer: str, precision: str) -> None:
-    overrides = (f"optimizer.name={optimizer}", "optimizer.lr=0.01", "optimizer.l1=1e-5", f"train.precision={precision}")
+    overrides = (
+        f"optimizer.name={optimizer}",
+        "optimizer.lr=0.01",
+        "optimizer.l1=1e-5",
+        f"train.precision={precision}",
+    )
     train(recipe(tmp_path, *overrides), tmp_path / "whole", quiet=True)
     # before the first checkpoint, right behind one, in between, and at a step already passed in an earlier life
     broken_off(tmp_path, tmp_path / "broken", stop_at, 2, 4, 7, 7, 11, overrides=overrides)
@@ -60,14 +65,21 @@ def test_more_steps_go_on_from_where_it_stood(tmp_path: Path) -> None:
     assert "steps: 12" in (tmp_path / "raised" / "recipe.yaml").read_text()
 
 
+def written(run: Path) -> dict[Path, int]:
+    """When each file of a run was last written."""
+    return {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
 def test_a_finished_run_says_so_and_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     before = train(recipe(tmp_path), run, quiet=True)
-    files = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    files = written(run)
     after = train(recipe(tmp_path), run, resume="auto")
     assert f"{run} is finished after 12 steps: raise train.steps" in capsys.readouterr().err
     assert (after.steps, after.best_loss) == (before.steps, before.best_loss)
-    assert files == {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    assert files == {
+        path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"
+    }
 
 
 def test_an_earlier_checkpoint_makes_later_ones_void(tmp_path: Path, stop_at: Stop) -> None:
@@ -150,7 +162,9 @@ def test_a_run_goes_on_as_it_began(tmp_path: Path, stop_at: Stop) -> None:
     train(recipe(tmp_path, "train.micro_tokens=64", "train.log_every=2"), run, resume="auto", quiet=True)
 
 
-@pytest.mark.parametrize("resume", ["nonsense", "", "/", "{run}/checkpoint-99", "{run}/checkpoint-x", "{run}/tokenizer"])
+@pytest.mark.parametrize(
+    "resume", ["nonsense", "", "/", "{run}/checkpoint-99", "{run}/checkpoint-x", "{run}/tokenizer"]
+)
 def test_resuming_nonsense(tmp_path: Path, resume: str) -> None:
     run = tmp_path / "run"
     (run / "checkpoint-x").mkdir(parents=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ from yuwen.app.train import train
 from yuwen.errors import UserError
 from yuwen.training import Checkpoints
 
+Stop = Callable[[int | None], None]
 SECONDS = ("train.steps=0", "train.minutes=0.02", "train.checkpoint_every=2", "train.evaluate_every=0")
 
 
-def test_minutes_become_steps_once(tmp_path: Path, stop_at, capsys: pytest.CaptureFixture[str]) -> None:  # type: ignore[no-untyped-def]
+def test_minutes_become_steps_once(tmp_path: Path, stop_at: Stop, capsys: pytest.CaptureFixture[str]) -> None:
     run, hours = tmp_path / "run", (*SECONDS, "train.minutes=99")
     stop_at(11)  # planned after nine steps
     with pytest.raises(Stopped):
@@ -39,7 +41,7 @@ def test_minutes_become_steps_once(tmp_path: Path, stop_at, capsys: pytest.Captu
     assert logged(run)[-1]["step"] == 16
 
 
-def test_minutes_not_yet_planned(tmp_path: Path, stop_at) -> None:  # type: ignore[no-untyped-def]
+def test_minutes_not_yet_planned(tmp_path: Path, stop_at: Stop) -> None:
     run = tmp_path / "run"
     for step in (5, 8, 8):
         stop_at(step)
@@ -110,7 +112,9 @@ def test_without_validation(tmp_path: Path) -> None:
 
 def test_a_run_that_diverges_is_stopped(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    with pytest.raises(UserError, match=r"step \d+: the loss or its gradient is no longer a number: .*lower optimizer.lr"):
+    with pytest.raises(
+        UserError, match=r"step \d+: the loss or its gradient is no longer a number: .*lower optimizer.lr"
+    ):
         train(recipe(tmp_path, "optimizer.name=sgd", "optimizer.lr=1e38", "optimizer.clip=0"), run, quiet=True)
     assert not list(run.glob(".writing-*"))
 

@@ -111,7 +111,8 @@ def parse_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
         recipe = Recipe.parse("", values)
         if recipe.family not in FAMILIES:
             raise UserError(f"unknown model.family {recipe.family!r}: {nearest(recipe.family, list(FAMILIES))}")
-        recipe.model_config_for(1)  # an impossible shape is refused now, not after the tokenizer is trained
+        if not recipe.model.get("from"):
+            recipe.model_config_for(1)  # an impossible shape is refused now, not after the tokenizer is trained
         _possible(recipe)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None

@@ -264,7 +264,7 @@ def _evaluator(tokenizer: Tokenizer, validation_text: Corpus, length: int) -> Ev
 def _own(model: Decoder, settings: Mapping[str, Any]) -> Decoder:
     """A loaded model with weights of its own, which may be written to, and with what no config.json holds: dropout."""
     kept = {key: value for key, value in settings.items() if _is_unpublished(model, key)}
-    own = build(model.config.model_copy(update=kept))
+    own = build(type(model.config).parse("model", {**model.config.model_dump(), **kept}))
     own.load_state_dict(model.state_dict())
     return own
 

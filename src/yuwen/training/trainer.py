@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from yuwen.config import Config
 from yuwen.errors import UserError
@@ -49,6 +49,12 @@ class TrainConfig(Config):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     tensorboard: bool = True
+
+    @field_validator("compile", mode="before")
+    @classmethod
+    def _on_or_off(cls, value: Any) -> Any:
+        """In YAML, on and off are true and false."""
+        return {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
 
     def micro_batches(self, world: int) -> tuple[int, int]:
         """(micro-batches of one process in a step, tokens in each). UserError if the batch cannot be shared so."""
