@@ -24,7 +24,7 @@ CONFIG = parse_config("qwen3", {"vocabulary": 64, "context": 16, "layers": 2, "w
 
 
 def test_a_petabyte_is_refused_before_it_is_built(tmp_path: Path) -> None:
-    huge = ("model.width=131072", "model.heads=1024", "model.layers=1000", "model.ffn=524288")
+    huge = ("model.width=1048576", "model.heads=1024", "model.layers=24", "model.ffn=4194304")
     began = time.perf_counter()
     with pytest.raises(UserError, match=r"needs about \d{6,}\.\d GiB .* are free: choose a smaller model.width"):
         train(recipe(tmp_path, *huge), tmp_path / "run", quiet=True)

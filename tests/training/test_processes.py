@@ -58,6 +58,7 @@ def test_two_processes_are_one(tmp_path: Path) -> None:
     assert (tmp_path / "two" / "last" / "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_when_the_first_fails_the_others_end_too(tmp_path: Path) -> None:
     with claim(tmp_path / "busy"):  # only the first process claims the run folder
         done = together(tmp_path, tmp_path / "busy")
