@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,6 +44,7 @@ def main() -> None:
 
 def measure(recipe: Path, overrides: list[str], kills: int, seed: int, folder: Path) -> dict[str, Any]:
     """Two runs of one recipe, undisturbed and killed, and how they compare."""
+    recipe = Path(shutil.copy(recipe, folder / "recipe.yaml"))  # which somebody may edit meanwhile
     # Each has a cache of its own, so that preparing the data is killed too.
     peace, war = Run(recipe, overrides, folder / "peace"), Run(recipe, overrides, folder / "war")
     began = time.perf_counter()
