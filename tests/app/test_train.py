@@ -170,16 +170,8 @@ def test_one_process_at_a_time(capsys: pytest.CaptureFixture[str]) -> None:
         assert "another process is training into this folder" in refused(capsys, "small.yaml", "--out", "run")
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_no_permission(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    root = os.geteuid() == 0
     (tmp_path / "closed").mkdir(mode=0o555)
-    if root:  # who may write everywhere, and so becomes somebody for a moment
-        for folder in (tmp_path, *tmp_path.parents[:2]):
-            folder.chmod(0o755)
-        os.seteuid(65534)
-    try:
-        told = refused(capsys, "small.yaml", "--out", "closed/run")
-    finally:
-        if root:
-            os.seteuid(0)
+    told = refused(capsys, "small.yaml", "--out", "closed/run")
     assert told == "yuwen: closed/run: Permission denied: check its permissions or choose another path"

