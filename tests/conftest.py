@@ -6,6 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# Timings never stand in tests: a busy machine must not fail one.
+settings.register_profile("yuwen", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("yuwen")
 
 
 @pytest.fixture(scope="session")
