@@ -18,7 +18,7 @@ from yuwen.training import Processes, TrainConfig
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 PLAIN = (
-    "optimizer.name=adamw",
+    "optimizer.name=muon",
     "optimizer.lr=0.004",
     "model.dropout=0",
     "train.micro_tokens=0",

@@ -41,7 +41,7 @@ class Learner:
         self.model, self.objective = model, objective
         self.processes = processes or Processes()
         self.masters = Masters(model, dtype)
-        self.optimizers = Optimizers(self.masters.named(), optimizer)
+        self.optimizers = Optimizers(self.masters.named(), optimizer, dtype)
         self.state: dict[str, Any] = {}
         if compile:
             compile_parts([model, *objective.modules()])

@@ -3,7 +3,8 @@
     M <- mu M + G;    W <- W - lr * sqrt(max(1, rows / columns)) * orthogonal(G + mu M)
 
 orthogonal(X) is U V^T of X = U S V^T, found without a decomposition by a few Newton-Schulz steps
-X <- a X + (b A + c A^2) X with A = X X^T, which need only products, in bf16. Matrices of one shape go as one batch.
+X <- a X + (b A + c A^2) X with A = X X^T, which need only products, in bf16 where the model computes in it.
+Matrices of one shape go as one batch.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from torch import Tensor
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalise(x_nRC: Tensor, iterations: int = 5) -> Tensor:
-    """U V^T of each matrix, roughly: singular values end between 0.7 and 1.2. [n, R, C] -> [n, R, C] in bf16."""
+def orthogonalise(x_nRC: Tensor, iterations: int = 5, dtype: torch.dtype = torch.bfloat16) -> Tensor:
+    """U V^T of each matrix, roughly: singular values end between 0.7 and 1.2. [n, R, C] -> [n, R, C] in `dtype`."""
     a, b, c = _COEFFICIENTS
     tall = x_nRC.shape[1] > x_nRC.shape[2]
-    x = (x_nRC.mT if tall else x_nRC).bfloat16()
+    x = (x_nRC.mT if tall else x_nRC).to(dtype)
     x = x / (x.norm(dim=(1, 2), keepdim=True) * 1.01 + 1e-7)
     for _ in range(iterations):
         gram = x @ x.mT
@@ -31,11 +32,22 @@ def orthogonalise(x_nRC: Tensor, iterations: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Moves matrices. `lr` is the spectral length of an update; `weight_decay` is decoupled."""
+    """Moves matrices. `lr` is the spectral length of an update; `weight_decay` is decoupled.
+
+    Products run in `dtype`.
+    """
 
     def __init__(
-        self, params: list[Tensor], *, lr: float, momentum: float = 0.95, weight_decay: float = 0.0, iterations: int = 5
+        self,
+        params: list[Tensor],
+        *,
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
+        iterations: int = 5,
+        dtype: torch.dtype = torch.bfloat16,
     ) -> None:
+        self.dtype = dtype
         settings = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "iterations": iterations}
         super().__init__(params, settings)
 
@@ -55,7 +67,7 @@ class Muon(torch.optim.Optimizer):
                 momenta = [self.state[weight]["momentum"] for weight in weights]
                 torch._foreach_lerp_(momenta, gradients, 1 - group["momentum"])
                 looked_ahead = torch._foreach_lerp(gradients, momenta, group["momentum"])
-                updates = orthogonalise(torch.stack(looked_ahead), group["iterations"]).float()
+                updates = orthogonalise(torch.stack(looked_ahead), group["iterations"], self.dtype).float()
                 rate = group["lr"] * max(1.0, shape[0] / shape[1]) ** 0.5
                 torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(weights, list(updates.unbind()), alpha=-rate)

@@ -36,12 +36,17 @@ class OptimizerConfig(Config):
 
 
 class Optimizers:
-    """The optimisers of one model under one learning-rate factor, and their state as named tensors."""
+    """The optimisers of one model under one learning-rate factor, and their state as named tensors.
 
-    def __init__(self, weights: Mapping[str, Tensor], config: OptimizerConfig) -> None:
+    `dtype` is the one the model computes in, which Muon's products follow.
+    """
+
+    def __init__(
+        self, weights: Mapping[str, Tensor], config: OptimizerConfig, dtype: torch.dtype = torch.float32
+    ) -> None:
         self.config = config
         self.weights = dict(weights)
-        self._parts = _parts(self.weights, config)
+        self._parts = _parts(self.weights, config, dtype)
         self._rates = [[group["lr"] for group in part.param_groups] for part in self._parts]
         self._names = {id(weight): name for name, weight in self.weights.items()}
 
@@ -81,7 +86,7 @@ class Optimizers:
             part.state.setdefault(weight, {})[quantity] = value.clone()
 
 
-def _parts(weights: Mapping[str, Tensor], config: OptimizerConfig) -> list[torch.optim.Optimizer]:
+def _parts(weights: Mapping[str, Tensor], config: OptimizerConfig, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
     matrices = [w for n, w in weights.items() if w.dim() == 2 and n.startswith("blocks.")]
     tables = [w for n, w in weights.items() if w.dim() >= 2 and not any(w is m for m in matrices)]
     vectors = [w for w in weights.values() if w.dim() < 2]
@@ -93,7 +98,14 @@ def _parts(weights: Mapping[str, Tensor], config: OptimizerConfig) -> list[torch
     if config.name == "adamw":
         return [torch.optim.AdamW(_groups((matrices + tables, config.lr, decay), (vectors, config.lr, 0.0)), **adamw)]
     rest = torch.optim.AdamW(_groups((tables, config.table_lr, decay), (vectors, config.table_lr, 0.0)), **adamw)
-    muon = Muon(matrices, lr=config.lr, momentum=config.momentum, weight_decay=decay, iterations=config.iterations)
+    muon = Muon(
+        matrices,
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=decay,
+        iterations=config.iterations,
+        dtype=dtype,
+    )
     return [muon, rest]
 
 
