@@ -8,3 +8,7 @@ class UserError(Exception):
 
     The command line prints it on stderr and exits with status 2; a library caller catches it like any exception.
     """
+
+    def __init__(self, message: str) -> None:
+        # what it quotes (a name in a damaged file) may hold line breaks of its own
+        super().__init__(" ".join(message.splitlines()))

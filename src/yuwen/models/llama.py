@@ -100,13 +100,13 @@ class LlamaConfig(ModelConfig):
         return super().from_published(values, where)
 
 
-def build(config: LlamaConfig, generator: torch.Generator | None = None) -> Decoder:
-    """A LLaMA with fresh weights."""
+def build(config: LlamaConfig, generator: torch.Generator | None = None, *, qk_norm: bool = False) -> Decoder:
+    """A LLaMA with fresh weights; with `qk_norm` it is a Qwen3."""
     embedding = TokenEmbedding(config.vocabulary, config.width)
     model = Decoder(
         config,
         embedding=embedding,
-        blocks=[block(config) for _ in range(config.layers)],
+        blocks=[block(config, qk_norm=qk_norm) for _ in range(config.layers)],
         norm=RMSNorm(config.width, config.norm_eps),
         head=TokenHead(config.vocabulary, config.width, tied_to=embedding if config.tied else None),
         rotary=Rotary(config.head_width, config.rope_theta),

@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 import torch
 from typing_extensions import Self
 
-from yuwen.models.decoder import Decoder, initialise
-from yuwen.models.llama import LlamaConfig, block
+from yuwen.models.decoder import Decoder
+from yuwen.models.llama import LlamaConfig
+from yuwen.models.llama import build as build_llama
 from yuwen.models.llama import weights as llama_weights
 from yuwen.models.weights import Entry
-from yuwen.nn import RMSNorm, Rotary, TokenEmbedding, TokenHead
 
 
 class Qwen3Config(LlamaConfig):
@@ -39,18 +39,7 @@ class Qwen3Config(LlamaConfig):
 
 def build(config: Qwen3Config, generator: torch.Generator | None = None) -> Decoder:
     """A Qwen3 with fresh weights."""
-    embedding = TokenEmbedding(config.vocabulary, config.width)
-    model = Decoder(
-        config,
-        embedding=embedding,
-        blocks=[block(config, qk_norm=True) for _ in range(config.layers)],
-        norm=RMSNorm(config.width, config.norm_eps),
-        head=TokenHead(config.vocabulary, config.width, tied_to=embedding if config.tied else None),
-        rotary=Rotary(config.head_width, config.rope_theta),
-        dropout=config.dropout,
-    )
-    initialise(model, generator)
-    return model
+    return build_llama(config, generator, qk_norm=True)
 
 
 def weights(config: Qwen3Config) -> list[Entry]:

@@ -1,7 +1,7 @@
 """Dropout that does not wait for its random numbers (Srivastava et al. 2014, section 4).
 
 PyTorch draws a Bernoulli number for every element, which on a CPU takes longer than the products around it. A byte
-decides as well: rates are multiples of 1/256, and eight elements cost one draw. Nine times as fast here.
+decides as well: rates are multiples of 1/256, and eight elements cost one draw. A mask is drawn nine times as fast.
 """
 
 from __future__ import annotations
