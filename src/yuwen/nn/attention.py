@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import math
-
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yuwen.nn.cache import KeyValueCache
-from yuwen.nn.dropout import dropout
 from yuwen.nn.linear import together
 from yuwen.nn.mask import Allowed
 from yuwen.nn.position import Rotation, rotate
+from yuwen.nn.strips import causal_attention
 
-_ROWS = 64  # queries scored together: rows that see no later key never compute its score
 _LONGEST = 1024  # beyond this the scores of one layer outgrow the processor's cache, and the flash kernel wins
 
 
 class ScaledDotProduct(nn.Module):
     """softmax(Q K^T / sqrt(K)) V (eq. 1), for grouped queries too (Ainslie et al. 2023): H / G queries share a key.
 
-    q [B, H, T, K], k and v [B, G, S, K] -> [B, H, T, K]. Three routes to the same sum: causal training and prefill in
-    strips of query rows, as plain batched products that skip the upper triangle (on a CPU twice as fast as PyTorch's
-    flash kernel, backward included, and able to drop out); everything else through PyTorch's kernel.
+    q [B, H, T, K], k and v [B, G, S, K] -> [B, H, T, K]. Two routes to the same sum: causal training and prefill on
+    a CPU in strips of query rows (`nn.strips`), everything else through PyTorch's kernel.
     """
 
     def __init__(self, *, dropout: float = 0.0) -> None:
@@ -34,7 +29,7 @@ class ScaledDotProduct(nn.Module):
         rate = self.rate if self.training else 0.0
         on_cpu = q_BHTK.device.type == "cpu"
         if allowed.causal and on_cpu and q_BHTK.shape[2] <= _LONGEST:
-            return _causal_strips(q_BHTK, k_BGSK, v_BGSK, rate)
+            return causal_attention(q_BHTK, k_BGSK, v_BGSK, rate)
         return F.scaled_dot_product_attention(
             q_BHTK,
             k_BGSK,
@@ -44,29 +39,6 @@ class ScaledDotProduct(nn.Module):
             is_causal=allowed.causal,
             enable_gqa=q_BHTK.shape[1] != k_BGSK.shape[1],
         )
-
-
-def _causal_strips(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, rate: float) -> Tensor:
-    """Causal attention of a whole sequence, a strip of query rows at a time."""
-    B, H, T, K = q_BHTK.shape
-    G = k_BGTK.shape[1]
-    shared = H // G  # query heads that read the same keys are laid behind each other as rows
-    q = (q_BHTK * (1 / math.sqrt(K))).reshape(B * G, shared, T, K)
-    k_t = k_BGTK.reshape(B * G, T, K).transpose(1, 2)
-    v = v_BGTK.reshape(B * G, T, K)
-    rows = max(_ROWS, T // 4)
-    later = torch.full((rows, T), float("-inf"), dtype=q.dtype, device=q.device)
-    strips = []
-    for start in range(0, T, rows):
-        end = min(start + rows, T)
-        bias = later[: end - start, :end].triu(start + 1)
-        q_strip = q[:, :, start:end].reshape(B * G, shared * (end - start), K)
-        scores = torch.baddbmm(bias.repeat(shared, 1), q_strip, k_t[:, :, :end])
-        weights = scores.softmax(dim=-1)
-        if rate:
-            weights = dropout(weights, rate)
-        strips.append((weights @ v[:, :end]).view(B * G, shared, end - start, K))
-    return torch.cat(strips, dim=2).view(B, H, T, K)
 
 
 class Attention(nn.Module):

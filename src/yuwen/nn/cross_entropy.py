@@ -45,12 +45,15 @@ class SoftmaxLoss(nn.Module):
 
     def forward(self, logits_nV: Tensor, targets_n: Tensor) -> tuple[Tensor, Tensor]:
         scores_nV = logits_nV.float()
-        log_z_n1 = scores_nV.logsumexp(-1, keepdim=True)
+        top_n1 = scores_nV.amax(-1, keepdim=True)
+        powers_nV = (scores_nV - top_n1).exp()  # once: the sum and the gradient both come from it
+        sum_n1 = powers_nV.sum(-1, keepdim=True)
+        log_z_n1 = sum_n1.log() + top_n1
         counted_n1 = (targets_n != IGNORE).unsqueeze(1)
         index_n1 = targets_n.clamp(min=0).unsqueeze(1)
         onehot_nV = torch.arange(scores_nV.shape[1], device=index_n1.device) == index_n1
         loss_n1 = log_z_n1 - scores_nV.gather(1, index_n1)
-        gradient_nV = (scores_nV - log_z_n1).exp() - onehot_nV.float() * (1 - self.smoothing)
+        gradient_nV = powers_nV / sum_n1 - onehot_nV.float() * (1 - self.smoothing)
         if self.smoothing:
             mean_n1 = log_z_n1 - scores_nV.mean(-1, keepdim=True)
             loss_n1 = (1 - self.smoothing) * loss_n1 + self.smoothing * mean_n1
@@ -92,4 +95,4 @@ class _Chunked(torch.autograd.Function):
         d_h, d_weight, d_bias = ctx.saved_tensors
         scale = upstream[0]
         d_bias = None if d_bias is None else (d_bias * scale).to(ctx.dtype)
-        return d_h * scale.to(d_h.dtype), (d_weight * scale).to(ctx.dtype), d_bias, None, None, None
+        return d_h.mul_(scale), d_weight.mul_(scale).to(ctx.dtype), d_bias, None, None, None

@@ -12,9 +12,27 @@ from torch import Tensor, nn
 
 def dropout(x: Tensor, rate: float) -> Tensor:
     """Zeroes each element with probability k/256, k = round(256 x rate), and scales the others by 1 / (1 - k/256)."""
-    dropped = min(255, round(256 * rate))
-    kept = torch.ops.yuwen.random_bytes(x) >= dropped
-    return x * kept * (256 / (256 - dropped))
+    return x * drop_mask(x, rate).to(x.dtype) * drop_scale(rate)
+
+
+def drop_mask(x: Tensor, rate: float) -> Tensor:
+    """1 for each element of `x` to keep, 0 for the others: uint8 in its shape."""
+    last = _dropped(rate) - 1  # bytes up to here drop; arithmetic, because comparisons of bytes are not vectorised
+    return torch.ones_like(x, dtype=torch.uint8) if last < 0 else (_bytes(x).clamp(min=last) - last).clamp(max=1)
+
+
+def drop_scale(rate: float) -> float:
+    """What the kept elements are multiplied by, so that the mean stays."""
+    return 256 / (256 - _dropped(rate))
+
+
+def _dropped(rate: float) -> int:
+    return min(255, round(256 * rate))
+
+
+def _bytes(like: Tensor) -> Tensor:
+    drawn: Tensor = torch.ops.yuwen.random_bytes(like)
+    return drawn
 
 
 class Dropout(nn.Module):
