@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": TEXT_ROAD | BLOCKS | {"objectives"},
     "generation": TEXT_ROAD | BLOCKS,
     "evaluation": TEXT_ROAD | BLOCKS,
+    "tasks": TEXT_ROAD | BLOCKS | {"generation"},
     "interop": {"tokens"} | BLOCKS,
     "app": EVERYTHING,
     "cli": EVERYTHING,
