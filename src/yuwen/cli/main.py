@@ -34,6 +34,8 @@ VERBS = {
     "train": "Train what a recipe describes.",
     "evaluate": "Measure a model on any text: loss, perplexity, bits per byte.",
     "generate": "Continue a prompt.",
+    "chat": "Talk with a model.",
+    "apply": "Put a model to a task without training: classify, embed, answer, extract …",
     "tokenizer": "Train a tokenizer, encode with it, look inside it.",
     "data": "Check, count and prepare text.",
     "export": "Write a model in other programs' formats.",
