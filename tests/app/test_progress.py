@@ -29,6 +29,18 @@ def test_time_left_counts_from_where_a_resumed_run_began(
     assert "1 min 30 s left" in capsys.readouterr().err
 
 
+def test_a_total_not_known_yet_promises_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress(0, "training") as progress:
+        progress.step(1, {"loss": 7.0})
+        progress.step(3, {"valid_loss": 6.5})
+        progress.plan(30)
+        progress.step(6, {"valid_loss": 6.0})
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("training 1  loss") and lines[1].startswith("training 3  loss")
+    assert not any("left" in line for line in lines[:2])
+    assert lines[2].startswith("training 6/30  loss") and lines[2].endswith("left")
+
+
 def test_quiet_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
     with Progress(1, "training", quiet=True) as shown:
         shown.step(1, {"loss": 1.0})

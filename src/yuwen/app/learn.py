@@ -115,7 +115,7 @@ class Learning:
         self.screen.step(metrics["step"], metrics)
 
     def _planned(self, steps: int) -> None:
-        self.screen.total = steps
+        self.screen.plan(steps)
         self.say(f"{self.recipe.train.minutes:g} minutes are {steps} steps here")
         self.recipe = self.recipe.model_copy(update={"train": self.recipe.train.model_copy(update={"steps": steps})})
         if self.processes.first:

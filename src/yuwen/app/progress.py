@@ -22,7 +22,8 @@ class Progress:
             progress.sample("春天", "来了")
 
     `quiet` shows nothing at all. Known measurements are loss, valid_loss, bits_per_byte, tokens_per_second; the
-    others are ignored. Steps are absolute, so a resumed run simply begins with a higher one.
+    others are ignored. Steps are absolute, so a resumed run simply begins with a higher one. A total of 0 is one not
+    known yet; `plan` tells it.
     """
 
     def __init__(self, total_steps: int, title: str, quiet: bool = False) -> None:
@@ -53,9 +54,16 @@ class Progress:
             self._bar.update(self._task, completed=step, numbers=self._numbers(), left=self._left(step, now))
         elif not self.quiet:
             evaluated = "valid_loss" in metrics or "bits_per_byte" in metrics
-            if evaluated or step >= self.total or now - self._shown >= INTERVAL:
+            if evaluated or step == self.total or now - self._shown >= INTERVAL:
                 self._shown = now
-                self.message(f"{self.title} {step}/{self.total}  {self._numbers()}  {self._left(step, now)}".rstrip())
+                of = f"/{self.total}" if self.total else ""
+                self.message(f"{self.title} {step}{of}  {self._numbers()}  {self._left(step, now)}".rstrip())
+
+    def plan(self, total_steps: int) -> None:
+        """Tells how many steps there will be."""
+        self.total = total_steps
+        if self._bar:
+            self._bar.update(self._task, total=total_steps)
 
     def message(self, text: str) -> None:
         """Shows a line, above the bar where there is one."""
@@ -89,7 +97,7 @@ class Progress:
             expand=True,
             refresh_per_second=4,
         )
-        self._task = self._bar.add_task(self.title, total=self.total, numbers="", left="")
+        self._task = self._bar.add_task(self.title, total=self.total or None, numbers="", left="")
         self._bar.start()
 
     def _numbers(self) -> str:
@@ -100,7 +108,7 @@ class Progress:
     def _left(self, step: int, now: float) -> str:
         assert self._start is not None
         first, since = self._start
-        if step <= first:
+        if step <= first or not self.total:
             return ""
         return f"{duration((self.total - step) * (now - since) / (step - first))} left"
 
