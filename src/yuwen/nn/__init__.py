@@ -11,12 +11,13 @@ A batch is independent along B; `ids_BT` are integers, `h_BTD` hidden states, `l
 """
 
 from yuwen.nn.attention import Attention, ScaledDotProduct
-from yuwen.nn.block import PreNormBlock
+from yuwen.nn.block import PostNormBlock, PreNormBlock
 from yuwen.nn.cache import DecoderCache, KeyValueCache
 from yuwen.nn.cross_entropy import LinearCrossEntropy
 from yuwen.nn.dropout import Dropout
-from yuwen.nn.embedding import LearnedPositions, TokenEmbedding, TokenHead
+from yuwen.nn.embedding import CountedPositions, LearnedPositions, TokenEmbedding, TokenHead
 from yuwen.nn.feedforward import FeedForward, GatedFeedForward
+from yuwen.nn.head import HeadTransform, Pooler
 from yuwen.nn.mask import Causal, Documents, Everything, Explicit, Mask, Padding, Prefix, Window
 from yuwen.nn.norm import LayerNorm, RMSNorm
 from yuwen.nn.position import Rotary, rotate
@@ -24,6 +25,7 @@ from yuwen.nn.position import Rotary, rotate
 __all__ = [
     "Attention",
     "Causal",
+    "CountedPositions",
     "DecoderCache",
     "Documents",
     "Dropout",
@@ -31,12 +33,15 @@ __all__ = [
     "Explicit",
     "FeedForward",
     "GatedFeedForward",
+    "HeadTransform",
     "KeyValueCache",
     "LayerNorm",
     "LearnedPositions",
     "LinearCrossEntropy",
     "Mask",
     "Padding",
+    "Pooler",
+    "PostNormBlock",
     "PreNormBlock",
     "Prefix",
     "RMSNorm",

@@ -41,3 +41,36 @@ class PreNormBlock(nn.Module):
     ) -> Tensor:
         h_BTD = x_BTD + self.dropout(self.attention(self.attention_norm(x_BTD), allowed, rotation, cache))
         return h_BTD + self.dropout(self.feedforward(self.feedforward_norm(h_BTD)))
+
+
+class PostNormBlock(nn.Module):
+    """The block of 2017 and of BERT: h = norm(x + attention(x)); norm(h + feedforward(h)) (Vaswani et al. 2017, 3.1).
+
+        x ──┬─ attention ─(+)─ norm ─┬─ feedforward ─(+)─ norm ─>
+            └──────────────┘         └────────────────┘
+
+    [B, T, D] -> [B, T, D]. Dropout falls on what each branch adds. The stream itself passes the norms, so that no layer
+    hands on more than unit variance; gradients are rescaled at every one of them, and training wants a warm-up.
+    """
+
+    compiles = True  # one graph serves all layers: the loop may compile it
+
+    def __init__(
+        self,
+        attention: Attention,
+        attention_norm: nn.Module,
+        feedforward: nn.Module,
+        feedforward_norm: nn.Module,
+        *,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.attention, self.attention_norm = attention, attention_norm
+        self.feedforward, self.feedforward_norm = feedforward, feedforward_norm
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self, x_BTD: Tensor, allowed: Allowed, rotation: Rotation | None = None, cache: KeyValueCache | None = None
+    ) -> Tensor:
+        h_BTD = self.attention_norm(x_BTD + self.dropout(self.attention(x_BTD, allowed, rotation, cache)))
+        return self.feedforward_norm(h_BTD + self.dropout(self.feedforward(h_BTD)))

@@ -30,6 +30,27 @@ class LearnedPositions(nn.Module):
             raise ValueError(f"position {int(positions_BT.max())} is past the {len(self.weight)} learned positions")
         return F.embedding(positions_BT, self.weight)
 
+    def of(self, ids_BT: Tensor) -> Tensor:
+        """Where each token stands: 0, 1, 2 … in every row, [1, T]."""
+        return torch.arange(ids_BT.shape[1], device=ids_BT.device)[None]
+
+
+class CountedPositions(LearnedPositions):
+    """RoBERTa's table: tokens are counted from `padding` + 1, and padding itself stands at `padding`.
+
+    `context` tokens have a place, so the table has context + padding + 1 rows (514 published ones for 512 tokens); those
+    before `padding` are never read.
+    """
+
+    def __init__(self, context: int, width: int, *, padding: int) -> None:
+        super().__init__(context + padding + 1, width)
+        self.padding = padding
+
+    def of(self, ids_BT: Tensor) -> Tensor:
+        """Where each token stands, whichever side the padding is on, [B, T]."""
+        token_BT = ids_BT != self.padding
+        return token_BT.cumsum(1) * token_BT + self.padding
+
 
 class TokenHead(nn.Module):
     """Hidden states to scores: h W^T (+ b). `tied_to` shares the embedding's table (Press & Wolf 2017)."""
