@@ -11,16 +11,16 @@ A batch is independent along B; `ids_BT` are integers, `h_BTD` hidden states, `l
 """
 
 from yuwen.nn.attention import Attention, ScaledDotProduct
-from yuwen.nn.block import PostNormBlock, PreNormBlock
-from yuwen.nn.cache import DecoderCache, KeyValueCache
+from yuwen.nn.block import PostNormBlock, PreNormBlock, SandwichNormBlock
+from yuwen.nn.cache import DecoderCache, KeyValueCache, WindowCache
 from yuwen.nn.cross_entropy import LinearCrossEntropy
 from yuwen.nn.dropout import Dropout
-from yuwen.nn.embedding import CountedPositions, LearnedPositions, TokenEmbedding, TokenHead
+from yuwen.nn.embedding import CountedPositions, LearnedPositions, ScaledTokenEmbedding, TokenEmbedding, TokenHead
 from yuwen.nn.feedforward import FeedForward, GatedFeedForward
 from yuwen.nn.head import HeadTransform, Pooler
 from yuwen.nn.mask import Causal, Documents, Everything, Explicit, Mask, Padding, Prefix, Window
-from yuwen.nn.norm import LayerNorm, RMSNorm
-from yuwen.nn.position import Rotary, rotate
+from yuwen.nn.norm import LayerNorm, OffsetRMSNorm, RMSNorm
+from yuwen.nn.position import LinearScaling, Llama3Scaling, Rotary, YarnScaling, rotate
 
 __all__ = [
     "Attention",
@@ -38,7 +38,10 @@ __all__ = [
     "LayerNorm",
     "LearnedPositions",
     "LinearCrossEntropy",
+    "LinearScaling",
+    "Llama3Scaling",
     "Mask",
+    "OffsetRMSNorm",
     "Padding",
     "Pooler",
     "PostNormBlock",
@@ -46,9 +49,13 @@ __all__ = [
     "Prefix",
     "RMSNorm",
     "Rotary",
+    "SandwichNormBlock",
     "ScaledDotProduct",
+    "ScaledTokenEmbedding",
     "TokenEmbedding",
     "TokenHead",
     "Window",
+    "WindowCache",
+    "YarnScaling",
     "rotate",
 ]

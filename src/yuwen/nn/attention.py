@@ -18,18 +18,19 @@ class ScaledDotProduct(nn.Module):
     """softmax(Q K^T / sqrt(K)) V (eq. 1), for grouped queries too (Ainslie et al. 2023): H / G queries share a key.
 
     q [B, H, T, K], k and v [B, G, S, K] -> [B, H, T, K]. Two routes to the same sum: causal training and prefill on
-    a CPU in strips of query rows (`nn.strips`), everything else through PyTorch's kernel.
+    a CPU in strips of query rows (`nn.strips`), everything else through PyTorch's kernel. `scale` takes the place of
+    1 / sqrt(K) (Gemma 3's query_pre_attn_scalar).
     """
 
-    def __init__(self, *, dropout: float = 0.0) -> None:
+    def __init__(self, *, dropout: float = 0.0, scale: float | None = None) -> None:
         super().__init__()
-        self.rate = dropout
+        self.rate, self.scale = dropout, scale
 
     def forward(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, allowed: Allowed) -> Tensor:
         rate = self.rate if self.training else 0.0
         on_cpu = q_BHTK.device.type == "cpu"
         if allowed.causal and on_cpu and q_BHTK.shape[2] <= _LONGEST:
-            return causal_attention(q_BHTK, k_BGSK, v_BGSK, rate)
+            return causal_attention(q_BHTK, k_BGSK, v_BGSK, rate, self.scale)
         return F.scaled_dot_product_attention(
             q_BHTK,
             k_BGSK,
@@ -37,6 +38,7 @@ class ScaledDotProduct(nn.Module):
             attn_mask=allowed.table,
             dropout_p=rate,
             is_causal=allowed.causal,
+            scale=self.scale,
             enable_gqa=q_BHTK.shape[1] != k_BGSK.shape[1],
         )
 

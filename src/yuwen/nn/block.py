@@ -74,3 +74,40 @@ class PostNormBlock(nn.Module):
     ) -> Tensor:
         h_BTD = self.attention_norm(x_BTD + self.dropout(self.attention(x_BTD, allowed, rotation, cache)))
         return self.feedforward_norm(h_BTD + self.dropout(self.feedforward(h_BTD)))
+
+
+class SandwichNormBlock(nn.Module):
+    """Norms around each branch (Gemma 2 and 3): h = x + norm(attention(norm(x))); h + norm(feedforward(norm(h))).
+
+        x ──┬─ norm ─ attention ─ norm ─(+)─┬─ norm ─ feedforward ─ norm ─(+)─>
+            └───────────────────────────┘   └─────────────────────────────┘
+
+    [B, T, D] -> [B, T, D]. What a branch adds has the size its last norm gives it, however large its weights grow.
+    Dropout falls on what each branch adds.
+    """
+
+    compiles = True
+
+    def __init__(
+        self,
+        attention_norm: nn.Module,
+        attention: Attention,
+        attention_out_norm: nn.Module,
+        feedforward_norm: nn.Module,
+        feedforward: nn.Module,
+        feedforward_out_norm: nn.Module,
+        *,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.attention_norm, self.attention, self.attention_out_norm = attention_norm, attention, attention_out_norm
+        self.feedforward_norm, self.feedforward = feedforward_norm, feedforward
+        self.feedforward_out_norm = feedforward_out_norm
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self, x_BTD: Tensor, allowed: Allowed, rotation: Rotation | None = None, cache: KeyValueCache | None = None
+    ) -> Tensor:
+        read_BTD = self.attention(self.attention_norm(x_BTD), allowed, rotation, cache)
+        h_BTD = x_BTD + self.dropout(self.attention_out_norm(read_BTD))
+        return h_BTD + self.dropout(self.feedforward_out_norm(self.feedforward(self.feedforward_norm(h_BTD))))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -26,27 +29,91 @@ class KeyValueCache:
         self.length = end
         return self._keys[:, :, :end], self._values[:, :, :end]
 
+    def truncate(self, length: int) -> bool:
+        """Forgets all but the first `length` positions; False, and nothing done, if what they need is not held."""
+        if length > self.length:
+            return False
+        self.length = length
+        return True
+
     def select(self, rows_B: Tensor) -> None:
         """Keeps the given batch rows, in that order: for beams, and for sequences that have ended."""
         if self._keys is not None and self._values is not None:
             self._keys, self._values = self._keys[rows_B], self._values[rows_B]
 
 
-class DecoderCache:
-    """A key-value cache for every layer of a decoder."""
+class WindowCache(KeyValueCache):
+    """Keys and values of a layer that looks back `width` positions at most: it keeps only what can be seen again.
 
-    def __init__(self, layers: int) -> None:
-        self.layers = [KeyValueCache() for _ in range(layers)]
+    `append` returns the last `T + width - 1` positions of those seen so far, fewer at the start. `length` counts all
+    that were appended.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self._first = 0  # the slot of the buffers that holds the oldest position still visible
+        self._end = 0
+
+    def append(self, k_BGTK: Tensor, v_BGTK: Tensor) -> tuple[Tensor, Tensor]:
+        T = k_BGTK.shape[2]
+        first = max(self._first, self._end - self.width + 1)
+        if self._keys is None or self._values is None or self._end + T > self._keys.shape[2]:
+            # what is held moves to the front of buffers that have room for another window before they move again
+            self._keys, self._values = self._moved(self._keys, k_BGTK, first), self._moved(self._values, v_BGTK, first)
+            first, self._end = 0, self._end - first
+        end = self._end + T
+        self._keys[:, :, self._end : end] = k_BGTK
+        self._values[:, :, self._end : end] = v_BGTK
+        self._first, self._end = first, end
+        self.length += T  # last, so that an interrupt before it leaves what `truncate` understands
+        return self._keys[:, :, first:end], self._values[:, :, first:end]
+
+    def truncate(self, length: int) -> bool:
+        moved_out = self.length - self._end  # positions that have no slot any more
+        if length > self.length or max(0, length - self.width + 1) < moved_out:
+            return False
+        self._first, self._end = 0, length - moved_out
+        self.length = length
+        return True
+
+    def _moved(self, buffer: Tensor | None, new_BGTK: Tensor, first: int) -> Tensor:
+        batch, heads, T, width = new_BGTK.shape
+        held = self._end - first
+        capacity = -(-(held + T + min(self.width, max(held + T, _BUCKET))) // _BUCKET) * _BUCKET
+        larger = torch.empty(batch, heads, capacity, width, dtype=new_BGTK.dtype, device=new_BGTK.device)
+        if buffer is not None:
+            larger[:, :, :held] = buffer[:, :, first : self._end]
+        return larger
+
+
+class DecoderCache:
+    """A key-value cache for every layer of a decoder; `windows` gives the width of those that look back less far."""
+
+    def __init__(self, layers: int, windows: Mapping[int, int] | None = None) -> None:
+        windows = windows or {}
+        self.layers = [WindowCache(windows[n]) if n in windows else KeyValueCache() for n in range(layers)]
 
     @property
     def length(self) -> int:
-        """Positions held."""
+        """Positions read."""
         return self.layers[0].length if self.layers else 0
+
+    def truncate(self, length: int) -> bool:
+        """Forgets all but the first `length` positions in every layer; False: the cache is of no more use."""
+        return all([layer.truncate(length) for layer in self.layers])
 
     def select(self, rows_B: Tensor) -> None:
         """Keeps the given batch rows in every layer."""
         for layer in self.layers:
             layer.select(rows_B)
+
+    def branch(self, rows_B: Tensor) -> DecoderCache:
+        """Another cache, of the given batch rows: several ways to go on from one beginning. This one stays as it is."""
+        twin = copy.copy(self)
+        twin.layers = [copy.copy(layer) for layer in self.layers]
+        twin.select(rows_B)  # replaces the twin's buffers, and writes into none
+        return twin
 
 
 def _grown(buffer: Tensor | None, like_BGTK: Tensor, used: int, needed: int) -> Tensor:

@@ -32,6 +32,19 @@ class Mask:
         slots_S = torch.arange(keys, device=device)
         return Allowed(False, self.table(slots_S[keys - queries :], slots_S))
 
+    def resolve_within(self, width: int, queries: int, keys: int, device: torch.device) -> Allowed:
+        """As `resolve`, but no query looks further back than the `width` slots that end with it.
+
+        The table covers the slots that the queries can still see, the last `queries + width - 1` of them: those a
+        `WindowCache` of that width returns.
+        """
+        if keys <= width:
+            return self.resolve(queries, keys, device)
+        slots_S = torch.arange(max(0, keys - queries - width + 1), keys, device=device)
+        if queries == 1 and isinstance(self, Causal):  # the newest position sees all that is left
+            return Allowed(False, None)
+        return Allowed(False, (self & Window(width)).table(slots_S[len(slots_S) - queries :], slots_S))
+
     def __and__(self, other: Mask) -> Mask:
         return Both(self, other)
 

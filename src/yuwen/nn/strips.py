@@ -27,14 +27,16 @@ from yuwen.nn.dropout import drop_mask, drop_scale
 _ROWS = 64  # the fewest queries scored together
 
 
-def causal_attention(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, rate: float = 0.0) -> Tensor:
-    """softmax(Q K^T / sqrt(K) + causal) V, its weights dropped out with probability `rate`.
+def causal_attention(
+    q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, rate: float = 0.0, scale: float | None = None
+) -> Tensor:
+    """softmax(scale Q K^T + causal) V, its weights dropped out with probability `rate`; `scale` is 1 / sqrt(K).
 
     q [B, H, T, K], k and v [B, G, T, K], H a multiple of G -> [B, H, T, K].
     """
     B, H, T, K = q_BHTK.shape
     G = k_BGTK.shape[1]  # H / G query heads read the same keys: they are laid behind each other as rows
-    q_NSTK = (q_BHTK * (1 / math.sqrt(K))).reshape(B * G, H // G, T, K)
+    q_NSTK = (q_BHTK * (1 / math.sqrt(K) if scale is None else scale)).reshape(B * G, H // G, T, K)
     k_NTK, v_NTK = k_BGTK.reshape(B * G, T, K), v_BGTK.reshape(B * G, T, K)
     if rate:
         v_NTK = v_NTK * drop_scale(rate)
