@@ -44,3 +44,18 @@ def test_rows_are_chosen_in_every_layer() -> None:
         assert keys[:, 0, :, 0].tolist() == [[2, 9], [0, 9], [0, 9]]
         assert values[:, 0, :, 0].tolist() == [[2, 8], [0, 8], [0, 8]]
     assert cache.length == 2
+
+
+def test_a_branch_goes_on_alone() -> None:
+    cache = DecoderCache(2)
+    one = torch.ones(1, 1, 1, 1)
+    for layer in cache.layers:
+        layer.append(one, one)
+    twin = cache.branch(torch.tensor([0, 0]))
+    for layer in twin.layers:
+        keys, _ = layer.append(torch.tensor([2.0, 3.0]).view(2, 1, 1, 1), torch.zeros(2, 1, 1, 1))
+        assert keys[:, 0, :, 0].tolist() == [[1, 2], [1, 3]]
+    assert (cache.length, twin.length) == (1, 2)
+    for layer in cache.layers:  # in the slot that the twin has filled for itself
+        keys, _ = layer.append(4 * one, one)
+        assert keys[:, 0, :, 0].tolist() == [[1, 4]]
