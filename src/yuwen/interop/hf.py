@@ -23,21 +23,22 @@ from torch import Tensor, nn
 from yuwen.errors import UserError
 from yuwen.interop.json_file import read_json, write_json
 from yuwen.interop.weight_files import SINGLE, WeightFiles, few, save_weights
-from yuwen.models import Decoder, build, config_from_published, family
-from yuwen.models.weights import from_published, to_published
+from yuwen.models import Model, build, config_from_published, family
+from yuwen.models.config import ModelConfig
+from yuwen.models.weights import current_name, from_published, to_published
 
 if TYPE_CHECKING:
     from yuwen.tokens import Tokenizer
 
 # What published files hold beside weights: tables that follow from the settings.
-_BUFFERS = re.compile(r"(.*\.)?(attn\.(masked_)?bias|rotary_emb\.inv_freq)")
+_BUFFERS = re.compile(r"(.*\.)?(attn\.(masked_)?bias|rotary_emb\.inv_freq|embeddings\.(position|token_type)_ids)")
 # Heads that someone trained for another use of the same body.
-_HEADS = re.compile(r"(score|classifier|qa_outputs|multiple_choice_head|v_head|value_head|cls)\..*")
+_HEADS = re.compile(r"(score|(pre_)?classifier|qa_outputs|multiple_choice_head|v_head|value_head|cls)\..*")
 
 
 def save_folder(
     folder: Path,
-    model: Decoder,
+    model: Model,
     tokenizer: Tokenizer | None = None,
     *,
     generation: Mapping[str, Any] | None = None,
@@ -68,7 +69,7 @@ def save_folder(
 
 def export_folder(
     folder: Path,
-    model: Decoder,
+    model: Model,
     tokenizer: Tokenizer | None = None,
     *,
     generation: Mapping[str, Any] | None = None,
@@ -95,18 +96,19 @@ def check_free(folder: Path) -> None:
         raise UserError(f"{folder} exists already: choose another name or remove it first")
 
 
-def load_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> tuple[Decoder, Tokenizer | None]:
+def load_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> tuple[Model, Tokenizer | None]:
     """The model (in evaluation mode) and the tokenizer, if there is one, of a folder in the Hugging Face layout.
 
     Weights of `dtype` are mapped from the file, others converted; None keeps the type they are stored in. UserError
     for anything malformed, for a shape that config.json does not ask for, and for weights unset or unused.
     """
     config = config_from_published(read_json(folder / "config.json"), str(folder / "config.json"))
+    files = WeightFiles(folder)
     with torch.device("meta"):
-        model = build(config)
+        model = build(_as_stored(config, files, folder))
     tokenizer = load_tokenizer(folder)
     _check_fit(tokenizer, model, str(folder))
-    published = _matched(WeightFiles(folder), model, folder)
+    published = _matched(files, model, folder)
     weights, _, _ = from_published(_entries(model), published)
     if dtype is None:
         dtype = functools.reduce(torch.promote_types, {tensor.dtype for tensor in published.values()})
@@ -132,11 +134,23 @@ def load_tokenizer(folder: Path) -> Tokenizer | None:
     return None
 
 
-def _entries(model: Decoder) -> Any:
+def _as_stored(config: ModelConfig, files: WeightFiles, folder: Path) -> ModelConfig:
+    """The settings with the heads that the weights hold; what config.json says otherwise is named."""
+    stored = config.as_stored(files.shapes)
+    changed = [name for name, value in stored if value != getattr(config, name)]
+    also, without = [n for n in changed if getattr(stored, n)], [n for n in changed if not getattr(stored, n)]
+    if also:
+        _note(f"{folder}: heads that architectures does not name, loaded too: {', '.join(also)}")
+    if without:
+        _note(f"{folder}: no weights for: {', '.join(without)}; loaded without")
+    return stored
+
+
+def _entries(model: Model) -> Any:
     return family(model.config.MODEL_TYPE).weights(model.config)
 
 
-def _check_fit(tokenizer: Tokenizer | None, model: Decoder, where: str) -> None:
+def _check_fit(tokenizer: Tokenizer | None, model: Model, where: str) -> None:
     if tokenizer is not None and tokenizer.size > model.config.vocabulary:
         raise UserError(
             f"{where}: the tokenizer has {tokenizer.size} ids, the model only {model.config.vocabulary}: "
@@ -144,14 +158,17 @@ def _check_fit(tokenizer: Tokenizer | None, model: Decoder, where: str) -> None:
         )
 
 
-def _matched(files: WeightFiles, model: Decoder, folder: Path) -> dict[str, Tensor]:
+def _matched(files: WeightFiles, model: Model, folder: Path) -> dict[str, Tensor]:
     """The file's tensors under the published names, once every name and every shape is as config.json asks."""
     config, entries = model.config, _entries(model)
     expected = to_published(entries, model.state_dict())  # on the meta device: shapes only
-    body = next(iter(expected)).split(".")[0]  # files of a body alone leave this first part of the names out
+    copied = {name: _theirs(entries, ours) for name, ours in config.copies.items()}
     stored: dict[str, str] = {}
     for name in files.shapes:
-        full = f"{body}.{name}" if f"{body}.{name}" in expected else name
+        now = current_name(name)
+        # files of a body alone may leave the first part of the names out, or have it where we write none
+        forms = (now, f"{config.BODY}.{now}", now.removeprefix(f"{config.BODY}."))
+        full = next((form for form in forms if form in expected), now)
         if full in stored:
             raise UserError(f"{folder}: {stored[full]} and {name} are the same weight")
         stored[full] = name
@@ -159,7 +176,7 @@ def _matched(files: WeightFiles, model: Decoder, folder: Path) -> dict[str, Tens
     extra = [name for name in stored if name not in expected]
     buffers = [name for name in extra if _BUFFERS.fullmatch(name)]
     heads = [name for name in extra if _HEADS.fullmatch(name)]
-    copies = [name for name in extra if name == "lm_head.weight" and config.tied]
+    copies = [name for name in extra if name in copied]
     unused = sorted(set(extra) - {*buffers, *heads, *copies})
     if missing:
         also = f"; without a place: {few(unused)}" if unused else ""
@@ -178,11 +195,19 @@ def _matched(files: WeightFiles, model: Decoder, folder: Path) -> dict[str, Tens
     if heads:
         _note(f"{folder}: a head for another task, left out: {few(heads)}")
     published = {name: files.tensor(stored[name]) for name in expected}
-    table = next(entry.theirs for entry in entries if entry.ours == "embedding.weight")
     for name in copies:
-        if not torch.equal(files.tensor(stored[name]), published[table]):
-            raise UserError(f"{folder}: {name} is not {table}: set tie_word_embeddings to false in config.json")
+        if not _equal(files.tensor(stored[name]), published[copied[name]]):
+            raise UserError(f"{folder}: {name} is not {copied[name]}: set tie_word_embeddings to false in config.json")
     return published
+
+
+def _theirs(entries: Any, ours: str) -> str:
+    """The published name of one of our weights."""
+    return next(entry.theirs for entry in entries if entry.ours == ours)
+
+
+def _equal(one: Tensor, other: Tensor) -> bool:
+    return one.dtype == other.dtype and torch.equal(one, other)
 
 
 def _assign(model: nn.Module, weights: dict[str, Tensor]) -> None:

@@ -1,6 +1,27 @@
 """Families: each file composes the blocks of `yuwen.nn` into one published architecture, and reads like its paper."""
 
 from yuwen.models.decoder import Decoder
-from yuwen.models.family import FAMILIES, Family, build, config_from_published, family, parse_config
+from yuwen.models.encoder import Encoder
+from yuwen.models.family import (
+    FAMILIES,
+    Family,
+    Model,
+    build,
+    config_from_published,
+    family,
+    left_to_right,
+    parse_config,
+)
 
-__all__ = ["FAMILIES", "Decoder", "Family", "build", "config_from_published", "family", "parse_config"]
+__all__ = [
+    "FAMILIES",
+    "Decoder",
+    "Encoder",
+    "Family",
+    "Model",
+    "build",
+    "config_from_published",
+    "family",
+    "left_to_right",
+    "parse_config",
+]

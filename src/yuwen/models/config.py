@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from pydantic import ConfigDict, Field
@@ -15,9 +15,11 @@ from yuwen.errors import UserError
 class ModelConfig(Config):
     """Shape of a model. Widths are in units of the residual stream's coordinates.
 
-    `vocabulary` comes from the tokenizer when a recipe leaves it out. `PUBLISHED` maps our names to the keys of the
-    family's `config.json`; `CONSTANT` holds keys whose other values would be another architecture; `HARMLESS` names
-    keys that do not change what the weights compute. Any other key is refused: nothing is silently ignored.
+    `vocabulary` comes from the tokenizer when a recipe leaves it out; `tied` shares embedding and head. `PUBLISHED`
+    maps our names to the keys of the family's `config.json`; `CONSTANT` holds keys whose other values would be another
+    architecture; `HARMLESS` names keys that do not change what the weights compute. Any other key is refused: nothing
+    is silently ignored. `BODY` is the first part of published weight names, which files of a body without a head may
+    leave out.
     """
 
     # strict: a width of "48" or 48.0 would pass as a number but not as a shape
@@ -28,17 +30,38 @@ class ModelConfig(Config):
     layers: int = Field(default=6, gt=0, le=1024)
     width: int = Field(default=384, gt=0, le=1_048_576)
     heads: int = Field(default=6, gt=0, le=4096)
+    tied: bool = True
 
     ARCHITECTURE: ClassVar[str]
     MODEL_TYPE: ClassVar[str]
     PUBLISHED: ClassVar[Mapping[str, str]]
     CONSTANT: ClassVar[Mapping[str, Any]] = {}
     HARMLESS: ClassVar[frozenset[str]] = frozenset()
+    BODY: ClassVar[str] = "model"
+
+    @classmethod
+    def architectures(cls) -> tuple[str, ...]:
+        """The published classes that can be read."""
+        return (cls.ARCHITECTURE,)
+
+    @property
+    def architecture(self) -> str:
+        """The published class that these settings build."""
+        return self.ARCHITECTURE
+
+    @property
+    def copies(self) -> Mapping[str, str]:
+        """Published names under which files may repeat one of our weights, and our name of it."""
+        return {"lm_head.weight": "embedding.weight"} if self.tied else {}
+
+    def as_stored(self, names: Iterable[str]) -> Self:
+        """These settings, with what only a checkpoint's published weight names can tell."""
+        return self
 
     def published(self) -> dict[str, Any]:
         """The same settings as the family's `config.json`."""
         values = {theirs: getattr(self, ours) for ours, theirs in self.PUBLISHED.items()}
-        return {"architectures": [self.ARCHITECTURE], "model_type": self.MODEL_TYPE, **self.CONSTANT, **values}
+        return {"architectures": [self.architecture], "model_type": self.MODEL_TYPE, **self.CONSTANT, **values}
 
     @classmethod
     def from_published(cls, values: Mapping[str, Any], where: str) -> Self:

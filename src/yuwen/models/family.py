@@ -10,10 +10,13 @@ import torch
 
 from yuwen.config import nearest
 from yuwen.errors import UserError
-from yuwen.models import gpt2, llama, qwen3
+from yuwen.models import bert, distilbert, gpt2, llama, qwen3, roberta
 from yuwen.models.config import ModelConfig
 from yuwen.models.decoder import Decoder
+from yuwen.models.encoder import Encoder, EncoderConfig
 from yuwen.models.weights import Entry
+
+Model = Decoder | Encoder
 
 
 @dataclass(frozen=True)
@@ -22,8 +25,13 @@ class Family:
 
     name: str
     config: type[ModelConfig]
-    build: Callable[..., Decoder]
+    build: Callable[..., Model]
     weights: Callable[..., Sequence[Entry]]
+
+    @property
+    def encoder(self) -> bool:
+        """Whether its models read text from both sides, and so cannot continue it."""
+        return issubclass(self.config, EncoderConfig)
 
 
 FAMILIES: dict[str, Family] = {
@@ -32,6 +40,9 @@ FAMILIES: dict[str, Family] = {
         ("gpt2", gpt2.GPT2Config, gpt2),
         ("llama", llama.LlamaConfig, llama),
         ("qwen3", qwen3.Qwen3Config, qwen3),
+        ("bert", bert.BertConfig, bert),
+        ("roberta", roberta.RobertaConfig, roberta),
+        ("distilbert", distilbert.DistilBertConfig, distilbert),
     )
 }
 
@@ -52,16 +63,28 @@ def config_from_published(values: Mapping[str, Any], where: str) -> ModelConfig:
     """Settings from a published `config.json`; its `architectures` and `model_type` choose the family."""
     for known in FAMILIES.values():
         if values.get("model_type") == known.config.MODEL_TYPE:
-            architectures = values.get("architectures") or [known.config.ARCHITECTURE]
-            if not isinstance(architectures, list) or known.config.ARCHITECTURE not in architectures:
+            readable = known.config.architectures()
+            architectures = values.get("architectures") or list(readable)
+            if not isinstance(architectures, list) or not any(name in readable for name in architectures):
                 raise UserError(
-                    f"{where}: architectures={architectures!r} is not supported (only {known.config.ARCHITECTURE})"
+                    f"{where}: architectures={architectures!r} is not supported (only {', '.join(readable)})"
                 )
             return known.config.from_published(values, where)
     known_types = ", ".join(sorted(known.config.MODEL_TYPE for known in FAMILIES.values()))
     raise UserError(f"{where}: model_type {values.get('model_type')!r} is not a family known here ({known_types})")
 
 
-def build(config: ModelConfig, generator: torch.Generator | None = None) -> Decoder:
+def build(config: ModelConfig, generator: torch.Generator | None = None) -> Model:
     """A model of the settings' family with fresh weights, drawn from `generator`."""
     return family(config.MODEL_TYPE).build(config, generator)
+
+
+def left_to_right(model: Model, purpose: str) -> Decoder:
+    """The model, if it can `purpose` ("continue text"), which takes one that reads from left to right.
+
+    UserError for an encoder.
+    """
+    if isinstance(model, Decoder):
+        return model
+    known = ", ".join(name for name, family in FAMILIES.items() if not family.encoder)
+    raise UserError(f"a {model.config.MODEL_TYPE} reads from both sides and cannot {purpose}: give one of {known}")

@@ -39,6 +39,7 @@ class GPT2Config(ModelConfig):
 
     ARCHITECTURE: ClassVar[str] = "GPT2LMHeadModel"
     MODEL_TYPE: ClassVar[str] = "gpt2"
+    BODY: ClassVar[str] = "transformer"
     PUBLISHED: ClassVar[Mapping[str, str]] = {
         "vocabulary": "vocab_size",
         "context": "n_positions",

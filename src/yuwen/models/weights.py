@@ -54,6 +54,19 @@ class Stacked:
 Entry = Same | Stacked
 
 
+def both(ours: str, theirs: str) -> list[Entry]:
+    """Weight and bias of a linear map or a norm."""
+    return [Same(f"{ours}.{kind}", f"{theirs}.{kind}") for kind in ("weight", "bias")]
+
+
+def current_name(name: str) -> str:
+    """A published name as it is written today: the first files kept TensorFlow's gamma and beta for a LayerNorm."""
+    for old, new in (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")):
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
+
+
 def per_layer(layers: int, entries: Sequence[Entry]) -> Iterator[Entry]:
     """The entries once for each layer, with {n} replaced by its number."""
     for n in range(layers):

@@ -1,0 +1,207 @@
+"""The skeleton that BERT, RoBERTa and DistilBERT share: embed, norm, blocks, and the heads they learn by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from typing_extensions import Self
+
+from yuwen.errors import UserError
+from yuwen.models.config import ModelConfig, divides
+from yuwen.nn import (
+    Attention,
+    Dropout,
+    Everything,
+    FeedForward,
+    HeadTransform,
+    LayerNorm,
+    LearnedPositions,
+    Mask,
+    Pooler,
+    PostNormBlock,
+    ScaledDotProduct,
+    TokenEmbedding,
+    TokenHead,
+)
+
+
+class Encoder(nn.Module):
+    """ids -> embedding + positions (+ segments) -> norm -> blocks -> h, in which every position saw both sides.
+
+        h ─┬─ transform ─ head ──> scores of the word that stood there        "masked"
+           └─ pooler ─┬──────────> one vector for the sequence                "pooler"
+                      └─ sentence head ──> does B follow A?                   "next_sentence"
+
+    `forward(ids_BT) -> h_BTD`, `output(h_BTD) -> logits_BTV`. `mask` defaults to everything; a padded batch gives
+    `Padding(keep_BS)`. `positions` are rows of the family's table, which counts them itself by default; `segments_BT`
+    tells sentence A (0, the default) from B (1). `heads` names what this model has.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        *,
+        embedding: TokenEmbedding,
+        positions: LearnedPositions,
+        norm: nn.Module,
+        blocks: Sequence[nn.Module],
+        segments: TokenEmbedding | None = None,
+        transform: HeadTransform | None = None,
+        head: TokenHead | None = None,
+        pooler: Pooler | None = None,
+        sentence_head: nn.Linear | None = None,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding, self.positions, self.segments = embedding, positions, segments
+        self.norm = norm
+        self.dropout = Dropout(dropout)
+        self.blocks = nn.ModuleList(blocks)
+        self.transform, self.head = transform, head
+        self.pooler, self.sentence_head = pooler, sentence_head
+
+    @property
+    def heads(self) -> frozenset[str]:
+        """What this model has of "masked", "pooler", "next_sentence"."""
+        modules = {"masked": self.head, "pooler": self.pooler, "next_sentence": self.sentence_head}
+        return frozenset(name for name, module in modules.items() if module is not None)
+
+    def forward(
+        self,
+        ids_BT: Tensor,
+        mask: Mask | None = None,
+        positions: Tensor | None = None,
+        segments_BT: Tensor | None = None,
+    ) -> Tensor:
+        T = ids_BT.shape[1]
+        allowed = (mask or Everything()).resolve(T, T, ids_BT.device)
+        h_BTD = self.embedding(ids_BT) + self.positions(self.positions.of(ids_BT) if positions is None else positions)
+        if self.segments is not None:
+            h_BTD = h_BTD + (self.segments.weight[0] if segments_BT is None else self.segments(segments_BT))
+        elif segments_BT is not None:
+            raise UserError(f"a {self.config.MODEL_TYPE} has no segments: leave segments_BT out")
+        h_BTD = self.dropout(self.norm(h_BTD))
+        for block in self.blocks:
+            h_BTD = block(h_BTD, allowed)
+        return h_BTD
+
+    def output(self, h_BTD: Tensor) -> Tensor:
+        """Scores of the word at each position, [..., D] -> [..., V]. UserError without a masked-word head."""
+        if self.transform is None or self.head is None:
+            raise self._lacks("masked-word head: it gives hidden states, not words")
+        return self.head(self.transform(h_BTD))
+
+    def pooled(self, h_BTD: Tensor) -> Tensor:
+        """The sequence as one vector, [B, T, D] -> [B, D]. UserError without a pooler."""
+        if self.pooler is None:
+            raise self._lacks("pooler: average its hidden states instead")
+        return self.pooler(h_BTD)
+
+    def next_sentence(self, h_BTD: Tensor) -> Tensor:
+        """Scores of (B follows A, B is random), [B, T, D] -> [B, 2]. UserError without that head."""
+        if self.sentence_head is None:
+            raise self._lacks("next-sentence head")
+        return self.sentence_head(self.pooled(h_BTD))
+
+    def _lacks(self, what: str) -> UserError:
+        return UserError(f"this {self.config.MODEL_TYPE} ({self.config.architecture}) has no {what}")
+
+
+class EncoderConfig(ModelConfig):
+    """Shape of an encoder. `ffn` is the hidden width of the feed-forward.
+
+    `masked`, and `pooler` and `next_sentence` where a family has them, say which heads are built. `HEADS` maps them to
+    the first parts of their published weight names; `ASKS` maps the published classes to the heads each must have.
+    """
+
+    context: int = Field(default=512, gt=0, le=16_777_216)
+    ffn: int = Field(default=0, ge=0, le=16_777_216, description="0: 4 x width")
+    activation: Literal["gelu", "gelu_new", "relu", "silu"] = "gelu"
+    masked: bool = True
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+
+    HEADS: ClassVar[Mapping[str, tuple[str, ...]]]
+    ASKS: ClassVar[Mapping[str, frozenset[str]]]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, values: Any) -> Any:
+        values = dict(values)
+        width = values.get("width", cls.model_fields["width"].default)
+        if isinstance(width, int):
+            values["ffn"] = values.get("ffn") or 4 * width
+        return values
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        divides(self.heads, self.heads, self.width, None)
+        return self
+
+    @classmethod
+    def architectures(cls) -> tuple[str, ...]:
+        return tuple(cls.ASKS)
+
+    @property
+    def answers(self) -> frozenset[str]:
+        """The heads that are built."""
+        return frozenset(name for name in self.HEADS if getattr(self, name))
+
+    @property
+    def architecture(self) -> str:
+        # a pooler more or less is no other class
+        return next(name for name, heads in self.ASKS.items() if heads - {"pooler"} == self.answers - {"pooler"})
+
+    @property
+    def prefix(self) -> str:
+        """What the body's published weight names begin with: nothing where there is no head beside it."""
+        return f"{self.BODY}." if self.answers - {"pooler"} else ""
+
+    @classmethod
+    def from_published(cls, values: Mapping[str, Any], where: str) -> Self:
+        # what a config.json leaves out means the published default, not ours
+        values = {cls.PUBLISHED["ffn"]: 3072, **values}
+        unpruned = {key: value for key, value in values.items() if (key, value) != ("pruned_heads", {})}
+        config = super().from_published(unpruned, where)
+        named = [name for name in values.get("architectures") or () if isinstance(name, str) and name in cls.ASKS]
+        asked = frozenset[str]().union(*(cls.ASKS[name] for name in named))
+        return config.model_copy(update={name: name in asked for name in cls.HEADS})
+
+    def as_stored(self, names: Iterable[str]) -> Self:
+        """These settings with the heads a checkpoint holds beside those asked for; its pooler may be left out."""
+        bare = [name.removeprefix(f"{self.BODY}.") for name in names]
+        found = {head for head, parts in self.HEADS.items() if any(name.startswith(parts) for name in bare)}
+        built = found | (self.answers - {"pooler"}) | ({"pooler"} if "next_sentence" in self.answers else set())
+        return self.model_copy(update={name: name in built for name in self.HEADS})
+
+
+def task_classes(name: str) -> dict[str, frozenset[str]]:
+    """Published classes with a head that someone trained for another task: their body is read."""
+    tasks = ("SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice")
+    return {f"{name}For{task}": frozenset() for task in tasks}
+
+
+def encoder_block(config: EncoderConfig, norm_eps: float) -> PostNormBlock:
+    """One layer, the same in all three families."""
+    score = ScaledDotProduct(dropout=config.dropout)
+    return PostNormBlock(
+        Attention(config.width, config.heads, bias=True, output_bias=True, score=score),
+        LayerNorm(config.width, norm_eps),
+        FeedForward(config.width, config.ffn, activation=config.activation),
+        LayerNorm(config.width, norm_eps),
+        dropout=config.dropout,
+    )
+
+
+def initialise(model: Encoder, generator: torch.Generator | None, *, std: float = 0.02) -> None:
+    """Normal(0, std) matrices and tables, no bias (Devlin et al. 2019's code; theirs cuts the normal at 2 std)."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith(".bias"):
+                weight.zero_()
+            elif weight.dim() == 2:
+                weight.normal_(0.0, std, generator=generator)
