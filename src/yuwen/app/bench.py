@@ -14,7 +14,7 @@ import torch
 from yuwen.app import probe
 from yuwen.data.windows import Sample
 from yuwen.errors import UserError
-from yuwen.models import Decoder, build, parse_config
+from yuwen.models import Decoder, build, left_to_right, parse_config
 from yuwen.models.config import ModelConfig
 from yuwen.objectives import CausalObjective
 from yuwen.training import Learner, OptimizerConfig, choose_precision
@@ -47,7 +47,7 @@ def bench_train(
     dtype, _ = choose_precision(precision)
     compiled = bool(probe.compiler_works()) if compiled is None else compiled
     config = parse_config(family, {**shape, "context": length})
-    model = build(config, torch.Generator().manual_seed(0))
+    model = left_to_right(build(config, torch.Generator().manual_seed(0)), "be trained on the next token")
     objective = CausalObjective()
     settings = OptimizerConfig.parse("optimizer", {"name": optimizer, "lr": 3e-4})
     learner = Learner(model, objective, settings, dtype=dtype, compile=compiled)

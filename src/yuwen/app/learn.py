@@ -134,7 +134,7 @@ def _compiles(asked: str) -> tuple[bool, str]:
 def _with_weights(model: Decoder, weights: Mapping[str, torch.Tensor]) -> Decoder:
     """A model of the same shape around the fp32 masters; nothing is copied."""
     with torch.device("meta"):
-        shell = build(model.config)
+        shell: Any = build(model.config)
     for name, weight in weights.items():
         owner, _, leaf = name.rpartition(".")
         setattr(shell.get_submodule(owner), leaf, nn.Parameter(weight.detach(), requires_grad=False))

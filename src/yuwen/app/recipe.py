@@ -150,6 +150,9 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
 
 def _possible(recipe: Recipe) -> None:
     train, length = recipe.train, recipe.data.length
+    if FAMILIES[recipe.family].encoder:
+        known = ", ".join(name for name, family in FAMILIES.items() if not family.encoder)
+        raise UserError(f"model.family={recipe.family} reads from both sides and has no next token to learn: {known}")
     if not (train.steps or train.minutes):
         raise UserError("train: give steps or minutes")
     for name, tokens in (("batch_tokens", train.batch_tokens), ("micro_tokens", train.micro_tokens)):

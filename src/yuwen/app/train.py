@@ -24,13 +24,15 @@ from yuwen.data import Corpus, Shards, corpus, prepare, split
 from yuwen.errors import UserError
 from yuwen.evaluation import Evaluator
 from yuwen.interop import load_folder
-from yuwen.models import Decoder, build
+from yuwen.models import Decoder, build, left_to_right
 from yuwen.tokens import Tokenizer
 from yuwen.tokens.train import train as train_tokenizer
 from yuwen.tokens.train import training_texts
 from yuwen.training import Checkpoints, Processes, Saved, Trainer
 from yuwen.training.checkpoint import damaged, read
 from yuwen.training.memory import keep_freed_memory
+
+_LEARN = "be trained on the next token"
 
 
 @dataclass
@@ -181,7 +183,7 @@ class _Job:
 
             start = resolve(str(self.recipe.model["from"]))
         if start is not None:
-            model, _ = load_folder(start)
+            model = left_to_right(load_folder(start)[0], _LEARN)
             if saved is None:
                 _refuse_other_shape(self.recipe, model)
             return _own(model, self.recipe.model)
@@ -189,7 +191,7 @@ class _Job:
         with torch.device("meta"):
             parameters = sum(p.numel() for p in build(config).parameters())
         refuse_too_large(self.recipe, config, parameters, self.processes.world)
-        return build(config, torch.Generator().manual_seed(self.recipe.train.seed))
+        return left_to_right(build(config, torch.Generator().manual_seed(self.recipe.train.seed)), _LEARN)
 
     def _summary(self, trainer: Trainer, tokenizer: Tokenizer, shards: Shards, parameters: int) -> Summary:
         progress, meta = trainer.progress, shards.meta
@@ -266,7 +268,7 @@ def _own(model: Decoder, settings: Mapping[str, Any]) -> Decoder:
     kept = {key: value for key, value in settings.items() if _is_unpublished(model, key)}
     own = build(type(model.config).parse("model", {**model.config.model_dump(), **kept}))
     own.load_state_dict(model.state_dict())
-    return own
+    return left_to_right(own, _LEARN)
 
 
 def _is_unpublished(model: Decoder, key: str) -> bool:

@@ -23,7 +23,7 @@ from torch import Tensor
 from yuwen.errors import UserError
 from yuwen.evaluation.tokens import Tokens, token_stream
 from yuwen.evaluation.windows import Window, windows
-from yuwen.models import Decoder
+from yuwen.models import Decoder, Model, left_to_right
 from yuwen.models.inference import inference
 from yuwen.text import Document
 from yuwen.tokens import Tokenizer
@@ -46,7 +46,7 @@ class Score:
 
 
 def evaluate(
-    model: Decoder,
+    model: Model,
     tokenizer: Tokenizer,
     documents: Iterable[Document],
     *,
@@ -58,12 +58,13 @@ def evaluate(
 
     `window` (default: the model's context, at most 2048) tokens are read at once, a new window begins every `stride`
     (default: half a window), `batch` windows (default: about 8192 tokens) are scored together.
-    Raises UserError if there is nothing to score, a token stands for what the tokenizer cannot write, or the model's
-    scores are not numbers.
+    Raises UserError if there is nothing to score, a token stands for what the tokenizer cannot write, the model's scores
+    are not numbers, or it is an encoder.
     """
+    decoder = left_to_right(model, "tell the next token's probability")
     window, stride = window_and_stride(model.config.context, window, stride)
     tokens = (_known(part) for part in token_stream(documents, tokenizer))
-    score = _score(model, windows(tokens, window, stride), max(1, _TOKENS // window) if batch is None else batch)
+    score = _score(decoder, windows(tokens, window, stride), max(1, _TOKENS // window) if batch is None else batch)
     if not math.isfinite(score.loss):
         raise UserError("the loss is not a finite number: the model's weights are damaged or its training diverged")
     return score

@@ -11,7 +11,7 @@ from yuwen.errors import UserError
 from yuwen.generation.decoding import Decoding
 from yuwen.generation.sampling import Sampler, SamplingConfig
 from yuwen.generation.stop import StopHolder
-from yuwen.models import Decoder
+from yuwen.models import Model, left_to_right
 from yuwen.tokens import Tokenizer
 
 Reason = Literal["stop", "length"]
@@ -48,7 +48,7 @@ class Piece:
 
 
 def generate(
-    model: Decoder,
+    model: Model,
     ids: Sequence[Sequence[int]],
     sampling: SamplingConfig | None = None,
     *,
@@ -65,7 +65,7 @@ def generate(
 
 
 def stream(
-    model: Decoder,
+    model: Model,
     ids: Sequence[Sequence[int]],
     sampling: SamplingConfig | None = None,
     *,
@@ -80,8 +80,10 @@ def stream(
     of n leaves room for C - n + 1 new ones (the last is not read any more), with learned and rotary positions alike.
     Each row draws from its own generator, seeded by `seeds` or by `sampling.seed`: a row of a batch gives what it gives
     alone. Without a tokenizer the texts are empty.
-    Raises UserError for a prompt that is empty, longer than the context, or holds an id outside the vocabulary.
+    Raises UserError for a prompt that is empty, longer than the context, or holds an id outside the vocabulary, and for
+    an encoder.
     """
+    decoder = left_to_right(model, "continue text")
     sampling = sampling or SamplingConfig()
     seeds = [sampling.seed] * len(ids) if seeds is None else seeds
     if end_ids is None:
@@ -94,7 +96,7 @@ def stream(
     rows = [
         _Row(number, prompt, sampling, tokenizer, end_ids, model.config.context) for number, prompt in enumerate(ids)
     ]
-    decoding = Decoding(model, ids)
+    decoding = Decoding(decoder, ids)
     return _run(rows, decoding, Sampler(sampling, ids, seeds, vocabulary, decoding.device))
 
 
