@@ -56,6 +56,19 @@ class Tokenizer:
         """Writes tokenizer.json and tokenizer_config.json, which `transformers.AutoTokenizer` opens with equal ids."""
         files.write_folder(Path(folder), self._backend, self._settings)
 
+    def described(self) -> dict[str, Any]:
+        """What tokenizer.json says of it."""
+        return json.loads(self._backend.to_str())
+
+    def id_of(self, role: str) -> int | None:
+        """Id of a special token by its role in tokenizer_config.json: `bos_token`, `pad_token` …"""
+        return self._role(role)
+
+    @property
+    def adds_start(self) -> bool:
+        """Whether a raw prompt should begin with the start token, as tokenizer_config.json has it (`add_bos_token`)."""
+        return bool(self._settings.get("add_bos_token")) and self.start_id is not None
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """A hash of all that decides ids and rendering."""
