@@ -17,20 +17,49 @@ from yuwen.nn import Causal, Padding
 _CHUNK = 1024  # prompt positions read at once: bounds what a long prompt needs beside the cache
 
 
+class Reading:
+    """What a model has read of one text, to go on from: a conversation keeps it between its turns.
+
+    `ids` are in the cache for certain. After an interrupt layers may hold more, which the next `resume` forgets.
+    """
+
+    def __init__(self, model: Decoder) -> None:
+        self.model = model
+        self.cache = model.new_cache()
+        self.ids: list[int] = []
+
+    def resume(self, ids: Sequence[int]) -> int:
+        """Keeps what was read of `ids`, all but their last at most; how many need not be read again."""
+        common = 0
+        for read, wanted in zip(self.ids, ids[:-1], strict=False):
+            if read != wanted:
+                break
+            common += 1
+        if not self.cache.truncate(common):  # a window may have moved on
+            self.cache, common = self.model.new_cache(), 0
+        del self.ids[common:]
+        return common
+
+
 class Decoding:
     """Rows that grow together. They end in the same slot: shorter prompts are padded at the left.
 
         slots      0 1 2 3 4 5 ...        row 0   - - a b c x ...       positions   0 0 0 1 2 3 ...
                                           row 1   d e f g h y ...                   0 1 2 3 4 5 ...
 
-    Padding is never looked at, and each row counts its own positions, so a row computes what it would alone.
+    Padding is never looked at, and each row counts its own positions, so a row computes what it would alone. With a
+    `reading` there is one prompt, and what of it was read before (`reused` tokens) is not read again.
     """
 
-    def __init__(self, model: Decoder, prompts: Sequence[Sequence[int]]) -> None:
+    def __init__(self, model: Decoder, prompts: Sequence[Sequence[int]], reading: Reading | None = None) -> None:
+        if reading is not None and len(prompts) != 1:
+            raise ValueError(f"a reading is of one text, not of {len(prompts)}")
         self.model = model
         self.device = next(model.parameters()).device
         self._prompts = prompts
-        self._cache = model.new_cache()
+        self._reading = reading
+        self.reused = 0 if reading is None else reading.resume(prompts[0])
+        self._cache = model.new_cache() if reading is None else reading.cache
         self._length_B = torch.tensor([len(prompt) for prompt in prompts], device=self.device)
         self._keep_BS: Tensor | None = None  # which slots hold a token; None: all of them
 
@@ -43,7 +72,7 @@ class Decoding:
         if padding_B.any():
             self._keep_BS = torch.arange(slots, device=self.device) >= padding_B[:, None]
         with inference(self.model):
-            for start in range(0, slots, _CHUNK):
+            for start in range(self.reused, slots, _CHUNK):
                 part = slice(start, start + _CHUNK)
                 h_BTD = self._forward(ids_BT[:, part], positions_BT[:, part])
             return self.model.output(h_BTD[:, -1:])[:, 0]
@@ -67,4 +96,7 @@ class Decoding:
 
     def _forward(self, ids_BT: Tensor, positions_BT: Tensor) -> Tensor:
         mask = None if self._keep_BS is None else Causal() & Padding(self._keep_BS)
-        return self.model(ids_BT, mask, positions_BT, self._cache)
+        h_BTD = self.model(ids_BT, mask, positions_BT, self._cache)
+        if self._reading is not None:
+            self._reading.ids += ids_BT[0].tolist()
+        return h_BTD

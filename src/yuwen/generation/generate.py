@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from yuwen.errors import UserError
-from yuwen.generation.decoding import Decoding
+from yuwen.generation.decoding import Decoding, Reading
 from yuwen.generation.sampling import Sampler, SamplingConfig
 from yuwen.generation.stop import StopHolder
 from yuwen.models import Model, left_to_right
 from yuwen.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from yuwen.generation.constrained import Constraint, Guide
 
 Reason = Literal["stop", "length"]
 
@@ -27,10 +30,11 @@ class Generation:
     prompt_tokens: int
     prefill_seconds: float  # until the first token was drawn
     decode_seconds: float  # for all further ones
+    reused_tokens: int = 0  # of the prompt: read in an earlier call, and not again
 
     @property
     def prefill_tokens_per_second(self) -> float:
-        return self.prompt_tokens / self.prefill_seconds
+        return (self.prompt_tokens - self.reused_tokens) / self.prefill_seconds
 
     @property
     def decode_tokens_per_second(self) -> float | None:
@@ -55,10 +59,21 @@ def generate(
     tokenizer: Tokenizer | None = None,
     end_ids: Sequence[int] | None = None,
     seeds: Sequence[int] | None = None,
+    constraint: Constraint | None = None,
+    reading: Reading | None = None,
 ) -> list[Generation]:
     """Continues every row of ids; the arguments and errors of `stream`."""
     done: dict[int, Generation] = {}
-    for piece in stream(model, ids, sampling, tokenizer=tokenizer, end_ids=end_ids, seeds=seeds):
+    for piece in stream(
+        model,
+        ids,
+        sampling,
+        tokenizer=tokenizer,
+        end_ids=end_ids,
+        seeds=seeds,
+        constraint=constraint,
+        reading=reading,
+    ):
         if piece.generation is not None:
             done[piece.row] = piece.generation
     return [done[row] for row in range(len(ids))]
@@ -72,6 +87,8 @@ def stream(
     tokenizer: Tokenizer | None = None,
     end_ids: Sequence[int] | None = None,
     seeds: Sequence[int] | None = None,
+    constraint: Constraint | None = None,
+    reading: Reading | None = None,
 ) -> Iterator[Piece]:
     """Continues every row of ids, yielding text as it becomes certain.
 
@@ -80,6 +97,9 @@ def stream(
     of n leaves room for C - n + 1 new ones (the last is not read any more), with learned and rotary positions alike.
     Each row draws from its own generator, seeded by `seeds` or by `sampling.seed`: a row of a batch gives what it gives
     alone. Without a tokenizer the texts are empty.
+    With a `constraint` only tokens are drawn that its schema allows, and a row also ends, "stop", when its text is
+    whole; after "length" it may not be. With a `reading` of the one prompt's beginning, that is not read again, and
+    the reading grows by what is read here.
     Raises UserError for a prompt that is empty, longer than the context, or holds an id outside the vocabulary, and for
     an encoder.
     """
@@ -90,14 +110,19 @@ def stream(
         end_ids = [] if tokenizer is None or tokenizer.end_id is None else [tokenizer.end_id]
     if tokenizer is None and sampling.stop:
         raise UserError("stop strings need a tokenizer, and this model comes without one")
+    if constraint is not None and sampling.stop:
+        raise UserError("a text under a schema ends where the schema ends it: leave the stop strings out")
     for row in ids:
         _check(row, model.config.context, model.config.vocabulary)
-    vocabulary = model.config.vocabulary if tokenizer is None else min(model.config.vocabulary, tokenizer.size)
+    sizes = [owner.size for owner in (tokenizer, constraint) if owner is not None]
+    vocabulary = min([model.config.vocabulary, *sizes])
+    guides = None if constraint is None else [constraint.guide(end_ids) for _ in ids]
     rows = [
-        _Row(number, prompt, sampling, tokenizer, end_ids, model.config.context) for number, prompt in enumerate(ids)
+        _Row(number, prompt, sampling, tokenizer, end_ids, model.config.context, guides[number] if guides else None)
+        for number, prompt in enumerate(ids)
     ]
-    decoding = Decoding(decoder, ids)
-    return _run(rows, decoding, Sampler(sampling, ids, seeds, vocabulary, decoding.device))
+    decoding = Decoding(decoder, ids, reading)
+    return _run(rows, decoding, Sampler(sampling, ids, seeds, vocabulary, decoding.device, guides))
 
 
 def _check(prompt: Sequence[int], context: int, vocabulary: int) -> None:
@@ -123,7 +148,7 @@ def _run(rows: list[_Row], decoding: Decoding, sampler: Sampler) -> Iterator[Pie
         going: list[int] = []
         for place, (row, id) in enumerate(zip(rows, next_B.tolist(), strict=True)):
             text = row.take(id)
-            generation = row.generation(prefill, decode)
+            generation = row.generation(prefill, decode, decoding.reused)
             if generation is None:
                 going.append(place)
             if text or generation:
@@ -150,13 +175,14 @@ class _Row:
     tokenizer: Tokenizer | None
     end_ids: Sequence[int]
     context: int
+    guide: Guide | None = None
     ids: list[int] = field(default_factory=list)
     text: str = ""
     finished: Reason | None = None
 
     def __post_init__(self) -> None:
         self._limit = min(self.sampling.max_tokens, self.context - len(self.prompt) + 1)
-        self._decoder = None if self.tokenizer is None else self.tokenizer.stream()
+        self._decoder = self.guide or (None if self.tokenizer is None else self.tokenizer.stream())
         self._stop = StopHolder(self.sampling.stop)
 
     def take(self, id: int) -> str:
@@ -165,18 +191,18 @@ class _Row:
         ended = id in self.end_ids
         last = ended or len(self.ids) == self._limit
         text = self._certain(id, shown=not ended, last=last)
-        if ended or self._stop.stopped:
+        if ended or self._stop.stopped or (self.guide is not None and self.guide.complete):
             self.finished = "stop"
         elif last:
             self.finished = "length"
         self.text += text
         return text
 
-    def generation(self, prefill: float, decode: float) -> Generation | None:
+    def generation(self, prefill: float, decode: float, reused: int) -> Generation | None:
         """The result, if the row is finished."""
         if self.finished is None:
             return None
-        return Generation(self.ids, self.text, self.finished, len(self.prompt), prefill, decode)
+        return Generation(self.ids, self.text, self.finished, len(self.prompt), prefill, decode, reused)
 
     def _certain(self, id: int, *, shown: bool, last: bool) -> str:
         if self._decoder is None:

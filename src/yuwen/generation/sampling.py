@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
@@ -18,6 +20,9 @@ from typing_extensions import Self
 
 from yuwen.config import Config
 from yuwen.errors import UserError
+
+if TYPE_CHECKING:
+    from yuwen.generation.constrained import Guide
 
 Filter = Callable[[Tensor], Tensor]
 _NEVER = float("-inf")
@@ -55,6 +60,11 @@ class SamplingConfig(Config):
 def repetition_penalty(scores_BV: Tensor, seen_BV: Tensor, penalty: float) -> Tensor:
     """s / penalty if s > 0 else s * penalty, for every token already seen (Keskar et al. 2019, CTRL, section 4.1)."""
     return torch.where(seen_BV, torch.where(scores_BV < 0, scores_BV * penalty, scores_BV / penalty), scores_BV)
+
+
+def only(scores_BV: Tensor, allowed_BV: np.ndarray) -> Tensor:
+    """Keeps the tokens that a grammar allows."""
+    return scores_BV.masked_fill(torch.from_numpy(~allowed_BV).to(scores_BV.device), _NEVER)
 
 
 def temperature(scores_BV: Tensor, value: float) -> Tensor:
@@ -99,7 +109,8 @@ def filters(config: SamplingConfig) -> list[Filter]:
 class Sampler:
     """Draws the next token of every row. Each row has a generator of its own, so its company changes nothing.
 
-    `prompts` are what the rows have seen already, `seeds` one per row; ids from `vocabulary` on are never drawn.
+    `prompts` are what the rows have seen already, `seeds` one per row; ids from `vocabulary` on are never drawn, nor
+    those that a row's guide does not allow.
     """
 
     def __init__(
@@ -109,8 +120,9 @@ class Sampler:
         seeds: Sequence[int],
         vocabulary: int,
         device: torch.device,
+        guides: Sequence[Guide] | None = None,
     ) -> None:
-        self.config, self.vocabulary = config, vocabulary
+        self.config, self.vocabulary, self.guides = config, vocabulary, guides
         self.greedy = config.temperature == 0
         self.filters = [] if self.greedy else filters(config)
         self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
@@ -129,6 +141,8 @@ class Sampler:
             )
         if self.seen_BV is not None:
             scores_BV = repetition_penalty(scores_BV, self.seen_BV, self.config.repetition_penalty)
+        if self.guides is not None:
+            scores_BV = only(scores_BV, np.stack([guide.allowed()[: self.vocabulary] for guide in self.guides]))
         for keep in self.filters:
             scores_BV = keep(scores_BV)
         ids_B = scores_BV.argmax(-1) if self.greedy else self._draw(scores_BV.softmax(-1))
@@ -139,6 +153,7 @@ class Sampler:
     def select(self, rows: Sequence[int]) -> None:
         """Keeps the given rows only."""
         self.generators = [self.generators[row] for row in rows]
+        self.guides = None if self.guides is None else [self.guides[row] for row in rows]
         if self.seen_BV is not None:
             self.seen_BV = self.seen_BV[list(rows)]
 
