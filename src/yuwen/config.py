@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import pydantic
 from typing_extensions import Self
@@ -44,7 +44,8 @@ def _one_line(cls: type[Config], section: str, error: pydantic.ValidationError) 
         owner: Any = cls
         for part in path[:-1]:
             annotation = owner.model_fields[part].annotation
-            owner = annotation if isinstance(annotation, type) and issubclass(annotation, Config) else owner
+            either = (annotation, *get_args(annotation))  # Config, or Config | None
+            owner = next((kind for kind in either if isinstance(kind, type) and issubclass(kind, Config)), owner)
         return f"unknown key {name}: {nearest(path[-1], list(owner.model_fields))}"
     if first["type"] == "missing":
         return f"{name} is missing: give it a value"

@@ -111,21 +111,6 @@ EVERYWHERE = frozenset(
 )
 
 
-def rope_theta(values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Rewrites the published rotary settings, old style or new, to a single `rope_theta`; refuses scaled rotary."""
-    values = dict(values)
-    for key in ("rope_parameters", "rope_scaling"):
-        rope = values.pop(key, None) or {}
-        if not isinstance(rope, Mapping):
-            raise UserError(f"{where}: {key}={rope!r} is not an object of settings")
-        kind = rope.get("rope_type") or rope.get("type")
-        if kind not in (None, "default"):
-            raise UserError(f"{where}: scaled rotary positions ({kind}) are not supported yet")
-        if "rope_theta" in rope:
-            values["rope_theta"] = rope["rope_theta"]
-    return values
-
-
 def divides(heads: int, kv_heads: int, width: int, head_width: int | None) -> None:
     """Raises ValueError (one line) for a shape that attention cannot have."""
     if heads % kv_heads:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from yuwen.nn import Causal, DecoderCache, Dropout, LearnedPositions, Mask, Rotary, TokenEmbedding, TokenHead
+from yuwen.nn.mask import Allowed
+from yuwen.nn.position import Rotation
 
 
 class Decoder(nn.Module):
@@ -48,17 +50,24 @@ class Decoder(nn.Module):
     ) -> Tensor:
         past = cache.length if cache is not None else 0
         T = ids_BT.shape[1]
-        allowed = (mask or Causal()).resolve(T, past + T, ids_BT.device)
         if positions is None:
             positions = torch.arange(past, past + T, device=ids_BT.device)[None]
         h_BTD = self.embedding(ids_BT)
         if self.positions is not None:
             h_BTD = h_BTD + self.positions(positions)
-        rotation = self.rotary(positions, h_BTD.dtype) if self.rotary is not None else None
         h_BTD = self.dropout(h_BTD)
-        for n, block in enumerate(self.blocks):
+        views = self.views(mask or Causal(), positions, past + T, h_BTD.dtype)
+        for n, (block, (allowed, rotation)) in enumerate(zip(self.blocks, views, strict=True)):
             h_BTD = block(h_BTD, allowed, rotation, cache.layers[n] if cache is not None else None)
         return self.norm(h_BTD)
+
+    def views(
+        self, mask: Mask, positions_BT: Tensor, slots: int, dtype: torch.dtype
+    ) -> Sequence[tuple[Allowed, Rotation | None]]:
+        """For each block, where the last T of so many slots may look and how they are turned: here the same for all."""
+        allowed = mask.resolve(positions_BT.shape[1], slots, positions_BT.device)
+        rotation = self.rotary(positions_BT, dtype) if self.rotary is not None else None
+        return [(allowed, rotation)] * len(self.blocks)
 
     def output(self, h_BTD: Tensor) -> Tensor:
         """Scores over the vocabulary, [B, T, D] -> [B, T, V]."""

@@ -10,7 +10,7 @@ import torch
 
 from yuwen.config import nearest
 from yuwen.errors import UserError
-from yuwen.models import bert, distilbert, gpt2, llama, qwen3, roberta
+from yuwen.models import bert, distilbert, gemma3, gpt2, llama, qwen2, qwen3, roberta
 from yuwen.models.config import ModelConfig
 from yuwen.models.decoder import Decoder
 from yuwen.models.encoder import Encoder, EncoderConfig
@@ -39,7 +39,9 @@ FAMILIES: dict[str, Family] = {
     for name, config, module in (
         ("gpt2", gpt2.GPT2Config, gpt2),
         ("llama", llama.LlamaConfig, llama),
+        ("qwen2", qwen2.Qwen2Config, qwen2),
         ("qwen3", qwen3.Qwen3Config, qwen3),
+        ("gemma3", gemma3.Gemma3Config, gemma3),
         ("bert", bert.BertConfig, bert),
         ("roberta", roberta.RobertaConfig, roberta),
         ("distilbert", distilbert.DistilBertConfig, distilbert),
@@ -48,10 +50,11 @@ FAMILIES: dict[str, Family] = {
 
 
 def family(name: str) -> Family:
-    """The family of that name. UserError names the nearest known one."""
-    if name not in FAMILIES:
-        raise UserError(f"unknown model family {name!r}: {nearest(name, list(FAMILIES))}")
-    return FAMILIES[name]
+    """The family of that name, or of that published model_type. UserError names the nearest known one."""
+    for known in FAMILIES.values():
+        if name in (known.name, known.config.MODEL_TYPE):
+            return known
+    raise UserError(f"unknown model family {name!r}: {nearest(name, list(FAMILIES))}")
 
 
 def parse_config(name: str, values: Mapping[str, Any]) -> ModelConfig:

@@ -19,6 +19,7 @@ from yuwen.models.decoder import Decoder
 from yuwen.models.llama import LlamaConfig
 from yuwen.models.llama import build as build_llama
 from yuwen.models.llama import weights as llama_weights
+from yuwen.models.qwen2 import refuse_windows
 from yuwen.models.weights import Entry
 
 
@@ -34,6 +35,7 @@ class Qwen3Config(LlamaConfig):
 
     @classmethod
     def from_published(cls, values: Mapping[str, Any], where: str) -> Self:
+        refuse_windows(values, where)
         return super().from_published({"head_dim": 128, **values}, where)
 
 
