@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tokenizers import Tokenizer as Backend
+from tokenizers import processors
 
 from yuwen.errors import UserError
 from yuwen.generation import end_ids, is_chat, prompt_ids
@@ -38,6 +41,50 @@ def test_a_message_is_rendered_and_a_text_left_as_it_is(tokenizer: Tokenizer) ->
     assert all(type(id) is int for id in ids)
     assert prompt_ids("你好", tokenizer, chat=False) == tokenizer.encode("你好")
     assert prompt_ids("", tokenizer, chat=False) == [tokenizer.end_id]
+
+
+def starting(tokenizer: Tokenizer, folder: Path, puts: bool, **settings: Any) -> Tokenizer:
+    """The same with a start token, which its tokenizer.json may put in front of every text."""
+    tokenizer.save(folder)
+    path = folder / "tokenizer_config.json"
+    start = "<|im_start|>"
+    named = {**json.loads(path.read_text(encoding="utf-8")), "bos_token": start, **settings}
+    named["chat_template"] = "{{ bos_token }}" + named["chat_template"]
+    path.write_text(json.dumps(named), encoding="utf-8")
+    if puts:
+        backend = Backend.from_file(str(folder / "tokenizer.json"))
+        id = backend.token_to_id(start)
+        backend.post_processor = processors.TemplateProcessing(single=f"{start} $A", special_tokens=[(start, id)])
+        backend.save(str(folder / "tokenizer.json"))
+    return Tokenizer.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("puts", "settings", "starts"),
+    [
+        (False, {}, False),
+        (True, {}, True),
+        (False, {"add_bos_token": True}, True),
+        (True, {"add_bos_token": False}, False),
+    ],
+)
+def test_a_raw_prompt_has_the_start_token_its_tokenizer_asks_for(
+    tokenizer: Tokenizer, tmp_path: Path, puts: bool, settings: dict[str, Any], starts: bool
+) -> None:
+    ours = starting(tokenizer, tmp_path, puts, **settings)
+    ids = tokenizer.encode("你好")
+    assert ours.encode("你好") == ids
+    assert prompt_ids("你好", ours, chat=False) == ([ours.start_id, *ids] if starts else ids)
+    assert prompt_ids("", ours, chat=False) == [ours.start_id]
+    rendered = prompt_ids("你好", ours, chat=True)
+    assert rendered[:2] == [ours.start_id] * 2 and ours.start_id != rendered[2]  # the template's own, and a turn's
+
+
+def test_an_end_that_is_no_id_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": ["</s>"], "yuwen": 3}', encoding="utf-8")
+    with pytest.raises(UserError, match="is no token id"):
+        end_ids(tmp_path, tokenizer)
+    assert is_chat(tmp_path, tokenizer)
 
 
 def test_end_tokens_are_the_models_and_the_tokenizers(tokenizer: Tokenizer, tmp_path: Path) -> None:

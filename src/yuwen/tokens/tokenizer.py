@@ -64,10 +64,13 @@ class Tokenizer:
         """Id of a special token by its role in tokenizer_config.json: `bos_token`, `pad_token` …"""
         return self._role(role)
 
-    @property
+    @functools.cached_property
     def adds_start(self) -> bool:
-        """Whether a raw prompt should begin with the start token, as tokenizer_config.json has it (`add_bos_token`)."""
-        return bool(self._settings.get("add_bos_token")) and self.start_id is not None
+        """Whether a raw prompt begins with the start token: `add_bos_token`, else what tokenizer.json puts in front."""
+        said = self._settings.get("add_bos_token")
+        if said is None:
+            said = self._backend.encode("", add_special_tokens=True).ids[:1] == [self.start_id]
+        return bool(said) and self.start_id is not None
 
     @functools.cached_property
     def fingerprint(self) -> str:
