@@ -58,8 +58,8 @@ def evaluate(
 
     `window` (default: the model's context, at most 2048) tokens are read at once, a new window begins every `stride`
     (default: half a window), `batch` windows (default: about 8192 tokens) are scored together.
-    Raises UserError if there is nothing to score, a token stands for what the tokenizer cannot write, the model's scores
-    are not numbers, or it is an encoder.
+    Raises UserError if there is nothing to score, a token stands for what the tokenizer cannot write, the scores
+    are not numbers, or the model is an encoder.
     """
     decoder = left_to_right(model, "tell the next token's probability")
     window, stride = window_and_stride(model.config.context, window, stride)
