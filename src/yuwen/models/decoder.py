@@ -83,6 +83,8 @@ def initialise(model: Decoder, generator: torch.Generator | None, *, std: float 
     residual = std / (2 * len(model.blocks)) ** 0.5
     with torch.no_grad():
         for name, weight in model.named_parameters():
+            if weight.is_meta:  # nothing to fill, and to draw there PyTorch would first import its compiler for seconds
+                continue
             if name.endswith(".bias"):
                 weight.zero_()
             elif weight.dim() == 2:
