@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from yuwen.cli._output import Json, note, print_json
+from yuwen.errors import UserError
 
 app = typer.Typer()
 
@@ -17,39 +18,68 @@ class Format(str, Enum):
     """The formats that can be written."""
 
     hf = "hf"
+    gguf = "gguf"
 
 
 class Dtype(str, Enum):
-    """What weights are stored in."""
+    """What a folder's weights are stored in."""
 
     float32 = "float32"
     bfloat16 = "bfloat16"
 
 
+class Type(str, Enum):
+    """What a GGUF file's weights are stored in."""
+
+    F32 = "F32"
+    F16 = "F16"
+    BF16 = "BF16"
+    Q8_0 = "Q8_0"
+    Q4_0 = "Q4_0"
+
+
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run, a Hugging Face folder, or hf:org/name.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to write; it must be new or empty.")],
-    to: Annotated[Format, typer.Option("--to", help="hf: a folder that transformers opens.")] = Format.hf,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run, a folder, a .gguf file, hf:… or pypi:….")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The new folder (hf) or file (gguf) to write.")],
+    to: Annotated[
+        Format, typer.Option("--to", help="hf: a folder that transformers opens; gguf: a file for llama.cpp.")
+    ] = Format.hf,
+    type: Annotated[Type | None, typer.Option("--type", help="gguf: what weights are stored in; F16 unless given.")] = (
+        None
+    ),
     dtype: Annotated[
-        Dtype | None, typer.Option("--dtype", help="Weights are stored so; else as MODEL has them.")
+        Dtype | None, typer.Option("--dtype", help="hf: what weights are stored in; else as MODEL has them.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a model in other programs' formats."""
+    if to is Format.gguf and dtype is not None:
+        raise UserError("--dtype is for --to hf: a GGUF file's weights are chosen with --type")
+    if to is Format.hf and type is not None:
+        raise UserError("--type is for --to gguf: a folder's weights are chosen with --dtype")
     from yuwen.app.load import load
     from yuwen.interop import export_folder
+    from yuwen.interop.gguf import gguf_generation, write_gguf
     from yuwen.interop.hf import check_free, generation_settings
 
     check_free(out)
     loaded = load(model, dtype.value if dtype else None)
     note(f"{loaded.source}: {loaded.family}, weights {loaded.hash[:12]}")
-    stored = next(loaded.model.parameters()).dtype
-    settings = generation_settings(loaded.path)
-    export_folder(out, loaded.model, loaded.tokenizer, generation=settings, dtype=stored)
-    files = {path.name: path.stat().st_size for path in sorted(out.iterdir())}
+    settings: dict[str, Any] = (
+        generation_settings(loaded.path) if loaded.path.is_dir() else gguf_generation(loaded.path)
+    )
+    if to is Format.gguf:
+        chosen = (type or Type.F16).value
+        write_gguf(out, loaded.model, loaded.tokenizer, chosen, chat=settings.get("yuwen", {}).get("chat"))
+        files = {out.name: out.stat().st_size}
+    else:
+        stored = next(loaded.model.parameters()).dtype
+        chosen = str(stored).removeprefix("torch.")
+        export_folder(out, loaded.model, loaded.tokenizer, generation=settings, dtype=stored)
+        files = {path.name: path.stat().st_size for path in sorted(out.iterdir())}
     if as_json:
         answer = {"source": loaded.source, "hash": loaded.hash, "format": to.value, "family": loaded.family}
-        print_json({**answer, "dtype": str(stored).removeprefix("torch."), "path": out, "files": files})
+        print_json({**answer, "dtype": chosen, "path": out, "files": files})
     else:
         print(f"{out}: {', '.join(f'{name} ({size:,} bytes)' for name, size in files.items())}")
