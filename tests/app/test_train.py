@@ -77,6 +77,21 @@ def test_from_text_to_a_model(capsys: pytest.CaptureFixture[str]) -> None:
     assert "runs/small: 4 steps" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["model.family=gemma3", "model.layers=2", "model.global_every=2", "model.window=5"],
+        ["model.family=qwen2", "model.rope_scaling.kind=linear", "model.rope_scaling.factor=2"],
+    ],
+)
+def test_a_recipe_names_any_decoder(more: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["train", "small.yaml", "--json", *more]) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 3
+    loaded = yuwen.load("runs/small")
+    assert f"model.family={loaded.family}" == more[0]
+    assert loaded.generate("the cat", max_tokens=9).ids
+
+
 def test_a_run_starts_from_a_model(tmp_path: Path) -> None:
     first = parse_recipe(yaml.safe_load(Path("small.yaml").read_text()))
     train(first, tmp_path / "first", quiet=True)

@@ -18,6 +18,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt2-untied": ("gpt2", {"tied": False}),
     "llama": ("llama", {"kv_heads": 2, "tied": False, "attention_bias": True}),
     "llama-tied": ("llama", {"rope_theta": 50_000.0}),
+    "llama-3.1": ("llama", {"rope_scaling": {"kind": "llama3", "factor": 8.0, "original_context": 16}}),
+    "qwen2": ("qwen2", {"kv_heads": 2}),
+    "gemma3": ("gemma3", {"kv_heads": 2, "head_width": 16, "window": 7, "global_every": 2}),
     "qwen3": ("qwen3", {"kv_heads": 1, "head_width": 16}),
     "qwen3-untied": ("qwen3", {"tied": False}),
 }

@@ -20,11 +20,25 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama-grouped-untied": ("llama", {"kv_heads": 2, "tied": False, "rope_theta": 500_000.0}),
     "llama-multiquery-biased": ("llama", {"kv_heads": 1, "attention_bias": True, "ffn": 40}),
     "llama-wide-heads": ("llama", {"head_width": 14, "norm_eps": 1e-3}),
+    "llama-squeezed": ("llama", {"rope_scaling": {"kind": "linear", "factor": 4.0}}),
+    "llama-3.1": ("llama", {"rope_scaling": {"kind": "llama3", "factor": 8.0, "original_context": 40}}),
+    "qwen2": ("qwen2", {}),
+    "qwen2-grouped-untied": ("qwen2", {"kv_heads": 2, "tied": False, "rope_theta": 1_000_000.0, "norm_eps": 1e-5}),
+    "qwen2-multiquery": ("qwen2", {"kv_heads": 1, "ffn": 40, "head_width": 16}),
     "qwen3": ("qwen3", {}),
     "qwen3-grouped": ("qwen3", {"kv_heads": 2, "head_width": 16, "rope_theta": 1_000_000.0}),
     "qwen3-multiquery-untied": ("qwen3", {"kv_heads": 1, "tied": False, "attention_bias": True, "norm_eps": 1e-5}),
+    "qwen3-yarn": ("qwen3", {"rope_scaling": {"kind": "yarn", "factor": 4.0, "original_context": 64}}),
+    "gemma3": ("gemma3", {"window": 9, "global_every": 2}),
+    "gemma3-grouped": ("gemma3", {"layers": 3, "kv_heads": 2, "head_width": 16, "window": 64, "global_every": 3}),
+    "gemma3-squeezed-untied": (
+        "gemma3",
+        {"kv_heads": 1, "tied": False, "attention_bias": True, "window": 5, "global_every": 2, "query_scalar": 20}
+        | {"rope_scaling": {"kind": "linear", "factor": 8.0}, "norm_eps": 1e-3, "ffn": 40},
+    ),
+    "gemma3-all-global": ("gemma3", {"global_every": 1, "window": 3}),
 }
-ONE_EACH = ["gpt2", "llama-grouped-untied", "qwen3-grouped"]
+ONE_EACH = ["gpt2", "llama-grouped-untied", "qwen2-grouped-untied", "qwen3-grouped", "gemma3"]
 
 
 def case_config(case: str, **values: Any) -> ModelConfig:
@@ -47,7 +61,9 @@ def case_model(case: str, seed: int = 0, **values: Any) -> Decoder:
 def their_model(config: ModelConfig, seed: int = 0) -> Any:
     """The same architecture in transformers, with random weights of its own."""
     torch.manual_seed(seed)
-    theirs = transformers.AutoConfig.for_model(**{**config.published(), "bos_token_id": None, "eos_token_id": None})
+    theirs = transformers.AutoConfig.for_model(
+        **{**config.published(), "bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+    )
     assert config_from_published(theirs.to_dict(), "theirs") == config
     model = transformers.AutoModelForCausalLM.from_config(theirs, attn_implementation="eager").eval()
     with torch.no_grad():

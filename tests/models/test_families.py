@@ -17,7 +17,11 @@ every_family = pytest.mark.parametrize("case", ONE_EACH)
 
 
 def test_the_battery_covers_every_family() -> None:
-    assert {CASES[case][0] for case in ONE_EACH} == {name for name, _ in CASES.values()} == set(FAMILIES)
+    assert (
+        {CASES[case][0] for case in ONE_EACH}
+        == {name for name, _ in CASES.values()}
+        == {name for name, family in FAMILIES.items() if not family.encoder}
+    )
 
 
 @every_case

@@ -13,6 +13,7 @@ from model_cases import CASES, case_config
 
 from yuwen.errors import UserError
 from yuwen.models import FAMILIES, build, config_from_published, family, parse_config
+from yuwen.models.gemma3 import Gemma3Config
 
 SMALL = {"vocabulary": 50, "context": 16, "layers": 1, "width": 32, "heads": 4}
 
@@ -42,6 +43,23 @@ IMPOSSIBLE: list[tuple[str, dict[str, Any], str]] = [
     ("qwen3", {"kvheads": 2}, "unknown key model.kvheads: did you mean kv_heads?"),
     ("gpt2", {"kv_heads": 2}, "unknown key model.kv_heads"),
     ("gpt3", {}, "unknown model family 'gpt3': did you mean gpt2?"),
+    ("qwen2", {"attention_bias": False}, "model.attention_bias=False: input should be True"),
+    (
+        "llama",
+        {"rope_scaling": {"kind": "ntk", "factor": 2}},
+        "model.rope_scaling.kind='ntk': input should be 'linear'",
+    ),
+    ("llama", {"rope_scaling": {"kind": "linear", "fatcor": 2}}, "model.rope_scaling.factor is missing"),
+    ("llama", {"rope_scaling": {"kind": "linear", "factor": 2, "lo": 1}}, "unknown key model.rope_scaling.lo"),
+    (
+        "llama",
+        {"rope_scaling": {"kind": "linear", "factor": 2, "beta_fast": 1}},
+        "linear scaling does not read beta_fast",
+    ),
+    ("llama", {"rope_scaling": {"kind": "llama3", "factor": 2}}, "llama3 scaling needs original_context"),
+    ("qwen3", {"rope_scaling": 3}, "model.rope_scaling=3: input should be a valid dictionary"),
+    ("gemma3", {"window": 0}, "model.window=0: input should be greater than 0"),
+    ("gemma3", {"global_every": 0}, "model.global_every=0: input should be greater than 0"),
 ]
 
 
@@ -80,7 +98,7 @@ def test_any_values_are_a_model_or_one_line(name: str, data: st.DataObject) -> N
     else:
         with torch.device("meta"):
             model = build(config.model_copy(update={"layers": min(config.layers, 2)}))
-        assert model.head.weight.shape == (config.vocabulary, config.width)
+        assert model.embedding.weight.shape == (config.vocabulary, config.width)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -104,12 +122,72 @@ def test_old_settings_are_read_as_they_were_meant() -> None:
     qwen3 = parse_config("qwen3", SMALL).published()
     del qwen3["head_dim"]
     assert config_from_published(qwen3, "x").head_width == 128
+    scaled = parse_config(
+        "llama", {**SMALL, "rope_scaling": {"kind": "llama3", "factor": 32, "original_context": 8}, "rope_theta": 5e5}
+    )
+    old = {"rope_type": "llama3", "factor": 32.0, "original_max_position_embeddings": 8}
+    assert config_from_published({**scaled.published(), "rope_parameters": None, "rope_scaling": old}, "x") == scaled
+    yarn = {**parse_config("qwen2", SMALL).published(), "rope_scaling": {"type": "yarn", "factor": 4.0}}
+    assert config_from_published(yarn, "x").rope_scaling.original_context == 16, (
+        "its own context, where nothing is said"
+    )
+
+
+def test_gemma_3_as_its_files_are_written() -> None:
+    """The settings of the 270M and of the 4B's text model, as google publishes them."""
+    small = {
+        "_sliding_window_pattern": 6,
+        "architectures": ["Gemma3ForCausalLM"],
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+        "head_dim": 256,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "hidden_size": 640,
+        "intermediate_size": 2048,
+        "layer_types": (["sliding_attention"] * 5 + ["full_attention"]) * 3,
+        "max_position_embeddings": 32768,
+        "model_type": "gemma3_text",
+        "num_attention_heads": 4,
+        "num_hidden_layers": 18,
+        "num_key_value_heads": 1,
+        "query_pre_attn_scalar": 256,
+        "rms_norm_eps": 1e-06,
+        "rope_local_base_freq": 10000.0,
+        "rope_scaling": None,
+        "rope_theta": 1000000.0,
+        "sliding_window": 512,
+        "use_bidirectional_attention": False,
+        "vocab_size": 262144,
+    }
+    config = config_from_published(small, "x")
+    assert isinstance(config, Gemma3Config) and config.local_layers == [n for n in range(18) if n % 6 != 5]
+    assert (config.window, config.rope_theta, config.rope_local_theta, config.tied) == (512, 1e6, 1e4, True)
+    large = {
+        "architectures": ["Gemma3ForCausalLM"],
+        "cache_implementation": "hybrid",
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "max_position_embeddings": 131072,
+        "model_type": "gemma3_text",
+        "num_attention_heads": 8,
+        "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"},
+        "sliding_window": 1024,
+        "sliding_window_pattern": 6,
+        "vocab_size": 262208,
+    }
+    config = config_from_published(large, "x")
+    assert isinstance(config, Gemma3Config) and config.rope_scaling is not None
+    assert (config.rope_scaling.kind, config.rope_scaling.factor, config.rope_theta) == ("linear", 8.0, 1e6)
+    assert (config.kv_heads, config.head_width, config.query_scalar, config.global_every) == (4, 256, 256, 6)
 
 
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("llama", {"model_type": "bert"}, "model_type 'bert' is not a family known here"),
+        ("llama", {"model_type": "mamba"}, "model_type 'mamba' is not a family known here"),
         ("llama", {"model_type": ["llama"]}, "is not a family known here"),
         (
             "llama",
@@ -120,9 +198,36 @@ def test_old_settings_are_read_as_they_were_meant() -> None:
         ("llama", {"hidden_act": "gelu"}, "hidden_act='gelu' is not supported for llama"),
         ("gpt2", {"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True is not supported"),
         ("qwen3", {"use_sliding_window": True}, "use_sliding_window=True is not supported"),
-        ("llama", {"rope_scaling": {"type": "linear", "factor": 2.0}}, "scaled rotary positions (linear)"),
-        ("llama", {"rope_parameters": {"rope_type": "llama3"}}, "scaled rotary positions (llama3)"),
-        ("llama", {"rope_parameters": "default"}, "rope_parameters"),
+        ("llama", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rotary positions scaled by 'dynamic' are not"),
+        ("llama", {"rope_scaling": {"type": "linear"}}, "x: model.rope_scaling.factor is missing"),
+        (
+            "llama",
+            {"rope_scaling": {"type": "yarn", "factor": 0.5}},
+            "model.rope_scaling.factor=0.5: input should be gr",
+        ),
+        ("llama", {"rope_scaling": {"type": "yarn", "factor": 2, "mscale": 1}}, "does not know: mscale"),
+        ("qwen3", {"rope_parameters": {"partial_rotary_factor": 0.5}}, "does not know: partial_rotary_factor"),
+        (
+            "llama",
+            {"rope_scaling": {"type": "llama3", "factor": 2, "low_freq_factor": 4, "high_freq_factor": 4}},
+            "low_freq_factor=4.0 must be below high_freq_factor=4.0",
+        ),
+        ("llama", {"rope_parameters": "default"}, "rope_parameters='default' is not an object"),
+        ("qwen2", {"use_sliding_window": True}, "use_sliding_window=True is not supported"),
+        ("qwen2", {"layer_types": ["sliding_attention"]}, "layer_types=['sliding_attention'] is not supported"),
+        ("qwen3", {"layer_types": "full_attention"}, "layer_types=full_attention is not supported"),
+        ("gemma3", {"layer_types": ["full_attention", "sliding_attention"]}, "is not supported (only every n-th layer"),
+        ("gemma3", {"layer_types": 7}, "layer_types=7 is not supported"),
+        ("gemma3", {"final_logit_softcapping": 30.0}, "final_logit_softcapping=30.0 is not supported"),
+        ("gemma3", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping=50.0 is not supported"),
+        ("gemma3", {"use_bidirectional_attention": True}, "use_bidirectional_attention=True is not supported"),
+        ("gemma3", {"hidden_activation": "gelu"}, "hidden_activation='gelu' is not supported"),
+        ("gemma3", {"rope_parameters": {"rope_type": "default"}}, "are by kind of layer, not rope_type"),
+        (
+            "gemma3",
+            {"rope_parameters": {"sliding_attention": {"rope_type": "linear", "factor": 2.0}}},
+            "scaled rotary positions in the local layers are not supported",
+        ),
         ("llama", {"mlp_bias": True}, "settings this version does not know: mlp_bias"),
         ("llama", {"quantization_config": {"bits": 4}}, "settings this version does not know: quantization_config"),
         ("llama", {"hidden_size": None}, "no hidden_size: not the complete config.json"),

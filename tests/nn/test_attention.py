@@ -174,3 +174,14 @@ def test_a_cache_changes_nothing(sizes: list[int]) -> None:
             past += size
     assert cache.length == 9
     torch.testing.assert_close(torch.cat(parts, 1), whole, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 40, 70])
+def test_scores_may_be_scaled_otherwise(length: int) -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 4, length, 6), torch.randn(2, 2, length, 6), torch.randn(2, 2, length, 6)
+    score, allowed = ScaledDotProduct(scale=0.11), Causal().resolve(length, length, CPU)
+    expected = ScaledDotProduct()(q * 0.11 * 6**0.5, k, v, allowed)
+    torch.testing.assert_close(score(q, k, v, allowed), expected)
+    table = Allowed(False, torch.ones(length, length, dtype=torch.bool).tril()[None, None])
+    torch.testing.assert_close(score(q, k, v, table), expected)

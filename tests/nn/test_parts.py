@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from transformers.activations import ACT2FN
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm, Gemma3TextScaledWordEmbedding
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from yuwen.nn import (
@@ -14,8 +15,11 @@ from yuwen.nn import (
     FeedForward,
     GatedFeedForward,
     LayerNorm,
+    OffsetRMSNorm,
     PreNormBlock,
     RMSNorm,
+    SandwichNormBlock,
+    ScaledTokenEmbedding,
     TokenEmbedding,
     TokenHead,
 )
@@ -102,3 +106,41 @@ def test_dropout_falls_on_the_branches_and_keeps_the_mean() -> None:
     seen = (runs - x) / branch
     assert (torch.isclose(seen, torch.tensor(0.0), atol=1e-3) | torch.isclose(seen, torch.tensor(2.0), atol=1e-2)).all()
     assert F.dropout(x, 0.0, True).equal(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_rms_norm_with_an_offset_is_gemmas(dtype: torch.dtype) -> None:
+    ours, theirs = OffsetRMSNorm(24, 1e-3), Gemma3RMSNorm(24, 1e-3)
+    assert (ours.weight == 0).all()
+    with torch.no_grad():
+        ours.weight.normal_()
+        theirs.weight.copy_(ours.weight)
+    x = (3 * torch.randn(5, 7, 24)).to(dtype)
+    assert torch.equal(ours.to(dtype)(x), theirs.to(dtype)(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("width", [48, 640])
+def test_a_scaled_embedding_is_gemmas(width: int, dtype: torch.dtype) -> None:
+    ours = ScaledTokenEmbedding(9, width).to(dtype)
+    theirs = Gemma3TextScaledWordEmbedding(9, width, None, width**0.5)  # type: ignore[arg-type]
+    with torch.no_grad():
+        ours.weight.normal_()
+        theirs.weight.copy_(ours.weight)
+    ids = torch.tensor([[0, 8, 3]])
+    assert torch.equal(ours(ids), theirs.to(dtype)(ids))
+
+
+def test_a_block_with_norms_around_its_branches_is_its_two_equations() -> None:
+    norms = [OffsetRMSNorm(8) for _ in range(4)]
+    block = SandwichNormBlock(norms[0], Attention(8, 2), norms[1], norms[2], GatedFeedForward(8, 16), norms[3])
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter)
+    x, allowed = torch.randn(2, 5, 8), Causal().resolve(5, 5, torch.device("cpu"))
+    h = x + norms[1](block.attention(norms[0](x), allowed))
+    torch.testing.assert_close(block(x, allowed), h + norms[3](block.feedforward(norms[2](h))))
+    with torch.no_grad():  # however large a branch's weights, what it adds keeps its size
+        before = (block(x, allowed) - x).norm()
+        block.feedforward.down.weight *= 1000
+        block.attention.output.weight *= 1000
+    assert (block(x, allowed) - x).norm() < 3 * before

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from yuwen.nn import LearnedPositions, Rotary, rotate
+from yuwen.nn import LearnedPositions, LinearScaling, Llama3Scaling, Rotary, YarnScaling, rotate
+from yuwen.nn.position import Scaling
 
 
 @pytest.mark.parametrize("head_width", [2, 8, 64])
@@ -63,3 +66,40 @@ def test_learned_positions_end() -> None:
     assert torch.equal(table(torch.tensor([[0, 3]])), table.weight[[0, 3]][None])
     with pytest.raises(ValueError, match="past the 4 learned positions"):
         table(torch.tensor([[4]]))
+
+
+@pytest.mark.parametrize("head_width", [8, 64, 128])
+@pytest.mark.parametrize(
+    ("scaling", "said"),
+    [
+        (LinearScaling(8.0), {"rope_type": "linear", "factor": 8.0}),
+        (
+            Llama3Scaling(32.0, 8192, 1.0, 4.0),
+            {"rope_type": "llama3", "factor": 32.0, "original_max_position_embeddings": 8192, "low_freq_factor": 1.0}
+            | {"high_freq_factor": 4.0},
+        ),
+        (
+            Llama3Scaling(2.0, 64, 0.5, 3.0),
+            {"rope_type": "llama3", "factor": 2.0, "original_max_position_embeddings": 64, "low_freq_factor": 0.5}
+            | {"high_freq_factor": 3.0},
+        ),
+        (YarnScaling(4.0, 32768), {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}),
+        (
+            YarnScaling(16.0, 100, 8.0, 2.0, 1.5),
+            {"rope_type": "yarn", "factor": 16.0, "original_max_position_embeddings": 100, "beta_fast": 8.0}
+            | {"beta_slow": 2.0, "attention_factor": 1.5},
+        ),
+        (YarnScaling(2.0, 16), {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 16}),
+    ],
+)
+def test_stretched_positions_are_theirs(scaling: Scaling, said: dict[str, object], head_width: int) -> None:
+    config = transformers.LlamaConfig(
+        hidden_size=head_width, num_attention_heads=1, head_dim=head_width, max_position_embeddings=131072,
+        rope_parameters={**said, "rope_theta": 500_000.0},
+    )  # fmt: skip
+    expected, amplitude = ROPE_INIT_FUNCTIONS[said["rope_type"]](config, None)
+    cos, sin = Rotary(head_width, 500_000.0, scaling)(torch.tensor([[0, 1, 5000]]), torch.float32)
+    torch.testing.assert_close(cos[0, 0, 1], expected.cos() * amplitude, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(sin[0, 0, 1], expected.sin() * amplitude, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(sin[0, 0, 2], (5000 * expected).sin() * amplitude, atol=1e-3, rtol=0)
+    assert (cos[0, 0, 0] == amplitude).all()
