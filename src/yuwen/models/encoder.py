@@ -201,6 +201,8 @@ def initialise(model: Encoder, generator: torch.Generator | None, *, std: float 
     """Normal(0, std) matrices and tables, no bias (Devlin et al. 2019's code; theirs cuts the normal at 2 std)."""
     with torch.no_grad():
         for name, weight in model.named_parameters():
+            if weight.is_meta:  # nothing to fill, and to draw there PyTorch would first import its compiler for seconds
+                continue
             if name.endswith(".bias"):
                 weight.zero_()
             elif weight.dim() == 2:
