@@ -1,0 +1,164 @@
+"""Tasks whose answer is text of the model's own: complete, chat, translate, summarise.
+
+Inputs are written in batches of like length. Decoding is greedy unless a temperature is given, so that the same inputs
+give the same file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from yuwen.errors import UserError
+from yuwen.generation import SamplingConfig, generate, prompt_ids
+from yuwen.tasks.batches import chunks, in_order, padded_batches
+from yuwen.tasks.contract import Input, Usable, documents, need_decoder, place, tokenizer_of
+from yuwen.tasks.ids import asked, fits
+from yuwen.tasks.language import known, language_of, named
+from yuwen.tasks.prompts import Prompt, language_for
+from yuwen.text import Document
+
+_CHUNK = 64
+_TOKENS = 2048  # padded prompt tokens of one batch
+_ROWS = 16
+
+
+def complete(loaded: Usable, inputs: Iterable[Input], **sampling: Any) -> Iterator[dict[str, Any]]:
+    """`input`, `text` (what follows it), `finish_reason`. `sampling`: fields of SamplingConfig; greedy by default."""
+    need_decoder(loaded, "complete")
+    settings = sampling_of(sampling)
+
+    def ask(document: Document) -> list[int]:
+        ids = prompt_ids(document.text, tokenizer_of(loaded), chat=False)
+        fits(loaded, len(ids), place(document))
+        return ids
+
+    return written(loaded, inputs, ask, settings)
+
+
+def chat(
+    loaded: Usable, inputs: Iterable[Input], *, system: str | None = None, **sampling: Any
+) -> Iterator[dict[str, Any]]:
+    """`input`, `text` (the reply), `finish_reason`: each input is a message, or a row with `messages` so far.
+
+    `system` is said before the first message. UserError for a model that has no chat template.
+    """
+    need_decoder(loaded, "chat")
+    if not loaded.chat:
+        raise UserError(f"{loaded.path}: a base model, which continues text but does not chat: use complete")
+    settings = sampling_of(sampling)
+
+    def ask(document: Document) -> list[int]:
+        ids = tokenizer_of(loaded).render(_messages(document, system), generate=True).ids.tolist()
+        fits(loaded, len(ids), place(document))
+        return ids
+
+    return written(loaded, inputs, ask, settings)
+
+
+def translate(
+    loaded: Usable,
+    inputs: Iterable[Input],
+    *,
+    source: str | None = None,
+    target: str | None = None,
+    raw: bool | None = None,
+    prompt: str | Path | None = None,
+    language: str | None = None,
+    **sampling: Any,
+) -> Iterator[dict[str, Any]]:
+    """`input`, `text` (the translation), `finish_reason`.
+
+    `source` and `target` are zh, en, or a language by name; by default the input's own, and the other of the two.
+    """
+    need_decoder(loaded, "translate")
+    template, plain = Prompt.of("translate", prompt), not loaded.chat or bool(raw)
+    settings = sampling_of(sampling, stop=("\n",) if plain else ())
+    known(language)
+
+    def ask(document: Document) -> list[int]:
+        own = source or language_of(document.text)
+        other = target or ("en" if own == "zh" else "zh")
+        if own == other:
+            raise UserError(f"{place(document)}: from {own} into {other} there is nothing to translate: give --to")
+        within = language_for(document.text, language)
+        filled = template.render(within, text=document.text, source=named(own, within), target=named(other, within))
+        return asked(loaded, filled, raw=bool(raw), where=place(document))
+
+    return written(loaded, inputs, ask, settings)
+
+
+def summarise(
+    loaded: Usable,
+    inputs: Iterable[Input],
+    *,
+    raw: bool | None = None,
+    prompt: str | Path | None = None,
+    language: str | None = None,
+    **sampling: Any,
+) -> Iterator[dict[str, Any]]:
+    """`input`, `text` (the summary), `finish_reason`."""
+    need_decoder(loaded, "summarise")
+    template, plain = Prompt.of("summarise", prompt), not loaded.chat or bool(raw)
+    settings = sampling_of(sampling, stop=("\n",) if plain else ())
+    known(language)
+
+    def ask(document: Document) -> list[int]:
+        filled = template.render(language_for(document.text, language), text=document.text)
+        return asked(loaded, filled, raw=bool(raw), where=place(document))
+
+    return written(loaded, inputs, ask, settings)
+
+
+def sampling_of(values: dict[str, Any], stop: Sequence[str] = ()) -> SamplingConfig:
+    """Greedy unless told otherwise; `stop` where none is given. UserError for a setting without effect."""
+    greedy = {} if "temperature" in values else {"temperature": 0.0}
+    config = SamplingConfig.parse("", {**greedy, "stop": tuple(stop), **values})
+    if config.temperature == 0 and "seed" in values:
+        raise UserError("seed means nothing without a temperature: the likeliest token is always taken")
+    return config
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """An input, what is shown of it, and the prompt's ids."""
+
+    input: str
+    ids: list[int]
+
+
+def written(
+    loaded: Usable, inputs: Iterable[Input], ask: Callable[[Document], list[int]], settings: SamplingConfig, **more: Any
+) -> Iterator[dict[str, Any]]:
+    """Rows of `input`, `text`, `finish_reason` for prompts that `ask` makes; `more` goes to `generate`."""
+    prepared = (Prompted(document.text, ask(document)) for document in documents(inputs))
+    for chunk in chunks(prepared, _CHUNK):
+        batches = _few(padded_batches([len(item.ids) for item in chunk], _TOKENS))
+        done = in_order(chunk, batches, lambda batch: _generated(loaded, batch, settings, more))
+        for item, generation in zip(chunk, done, strict=True):
+            yield {"input": item.input, "text": generation.text.strip(), "finish_reason": generation.finish_reason}
+
+
+def _few(batches: Iterable[list[int]]) -> Iterator[list[int]]:
+    for places in batches:
+        for start in range(0, len(places), _ROWS):
+            yield places[start : start + _ROWS]
+
+
+def _generated(loaded: Usable, batch: list[Prompted], settings: SamplingConfig, more: dict[str, Any]) -> list[Any]:
+    ids = [item.ids for item in batch]
+    tokenizer = tokenizer_of(loaded)
+    return generate(loaded.model, ids, settings, tokenizer=tokenizer, end_ids=loaded.end_ids, **more)
+
+
+def _messages(document: Document, system: str | None) -> list[dict[str, Any]]:
+    messages = document.fields.get("messages") or [{"role": "user", "content": document.text}]
+    if messages[-1]["role"] == "assistant":
+        raise UserError(f"{place(document)}: the assistant speaks last here, so there is nothing to answer")
+    if system is None:
+        return messages
+    if messages[0]["role"] == "system":
+        raise UserError(f"{place(document)}: this conversation has a system message of its own: leave --system out")
+    return [{"role": "system", "content": system}, *messages]

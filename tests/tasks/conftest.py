@@ -1,0 +1,49 @@
+"""Small random models with the interface of `yuwen.load`, and their tokenizers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from task_models import TEXT, Ready, decoder, encoder
+
+from yuwen.tokens import Tokenizer, TokenizerConfig, train
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> Tokenizer:
+    return train([TEXT], TokenizerConfig(vocabulary=330))
+
+
+@pytest.fixture(scope="session", params=["gpt2", "qwen3", "llama"])
+def ready(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> Ready:
+    """A decoder of each kind of position."""
+    return decoder(tokenizer, request.param)
+
+
+@pytest.fixture(scope="session")
+def one(tokenizer: Tokenizer) -> Ready:
+    """Any decoder."""
+    return decoder(tokenizer, "llama")
+
+
+@pytest.fixture(scope="session")
+def chatting(tokenizer: Tokenizer) -> Ready:
+    """A decoder that takes its prompts through the chat template."""
+    return decoder(tokenizer, "llama", chat=True)
+
+
+@pytest.fixture(scope="session")
+def reads() -> Ready:
+    """An encoder with a masked-word head."""
+    return encoder()
+
+
+@pytest.fixture(scope="package", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Products as small as these are slower in several."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
