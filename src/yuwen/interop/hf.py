@@ -25,7 +25,7 @@ from yuwen.interop.json_file import read_json, write_json
 from yuwen.interop.weight_files import SINGLE, WeightFiles, few, save_weights
 from yuwen.models import Model, build, config_from_published, family
 from yuwen.models.config import ModelConfig
-from yuwen.models.weights import current_name, from_published, to_published
+from yuwen.models.weights import current_name, to_published
 
 if TYPE_CHECKING:
     from yuwen.tokens import Tokenizer
@@ -108,11 +108,19 @@ def load_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> tupl
         model = build(_as_stored(config, files, folder))
     tokenizer = load_tokenizer(folder)
     _check_fit(tokenizer, model, str(folder))
-    published = _matched(files, model, folder)
-    weights, _, _ = from_published(_entries(model), published)
+    stored = _matched(files, model, folder)
     if dtype is None:
-        dtype = functools.reduce(torch.promote_types, {tensor.dtype for tensor in published.values()})
-    _assign(model, {name: tensor.to(dtype) for name, tensor in weights.items()})
+        dtype = functools.reduce(torch.promote_types, {files.dtype(name) for name in stored.values()})
+    weights: dict[str, Tensor] = {}
+    for entry in _entries(model):  # one at a time: what is converted never stands in memory twice
+        read = files.tensor(stored[entry.theirs])
+        made = {name: tensor.to(dtype) for name, tensor in entry.from_published(read).items()}
+        weights.update(made)
+        if not any(
+            tensor.untyped_storage().data_ptr() == read.untyped_storage().data_ptr() for tensor in made.values()
+        ):
+            files.release(stored[entry.theirs])
+    _assign(model, weights)
     return model.eval(), tokenizer
 
 
@@ -158,8 +166,8 @@ def _check_fit(tokenizer: Tokenizer | None, model: Model, where: str) -> None:
         )
 
 
-def _matched(files: WeightFiles, model: Model, folder: Path) -> dict[str, Tensor]:
-    """The file's tensors under the published names, once every name and every shape is as config.json asks."""
+def _matched(files: WeightFiles, model: Model, folder: Path) -> dict[str, str]:
+    """Published name → name in the files, once every name and every shape is as config.json asks."""
     config, entries = model.config, _entries(model)
     expected = to_published(entries, model.state_dict())  # on the meta device: shapes only
     copied = {name: _theirs(entries, ours) for name, ours in config.copies.items()}
@@ -194,11 +202,13 @@ def _matched(files: WeightFiles, model: Model, folder: Path) -> dict[str, Tensor
         _note(f"{folder}: not weights, left out: {few(buffers)}")
     if heads:
         _note(f"{folder}: a head for another task, left out: {few(heads)}")
-    published = {name: files.tensor(stored[name]) for name in expected}
     for name in copies:
-        if not _equal(files.tensor(stored[name]), published[copied[name]]):
+        pair = stored[name], stored[copied[name]]
+        if not _equal(*map(files.tensor, pair)):
             raise UserError(f"{folder}: {name} is not {copied[name]}: set tie_word_embeddings to false in config.json")
-    return published
+        for one in pair:
+            files.release(one)
+    return {name: stored[name] for name in expected}
 
 
 def _theirs(entries: Any, ours: str) -> str:

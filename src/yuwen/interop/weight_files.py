@@ -2,16 +2,20 @@
 
 A safetensors file is an 8-byte header length, a JSON header of name → dtype, shape, byte range, and the bytes. The
 library checks all of it before it maps anything (length at most 100 MB, ranges inside the file, bytes = shape x
-dtype), so a lying header costs no memory; here its verdict becomes one line.
+dtype), so a lying header costs no memory; here its verdict becomes one line. The mapping is our own, so that a weight
+that was converted can be let go: a model of another type than its file's never stands in memory in both.
 """
 
 from __future__ import annotations
 
+import json
+import math
+import mmap
 import os
 import re
+import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -30,32 +34,51 @@ class WeightFiles:
 
     def __init__(self, folder: Path) -> None:
         self.files = find_weights(folder)
-        self._file_of: dict[str, tuple[Path, Any]] = {}
+        self._places: dict[str, tuple[Path, mmap.mmap, int]] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.dtypes: dict[str, str] = {}
         for path in self.files:
-            handle = _open(path)
-            for name in handle.keys():  # noqa: SIM118 (not a dict)
-                if name in self._file_of:
-                    raise UserError(f"{folder}: {name} is both in {self._file_of[name][0].name} and in {path.name}")
-                part = handle.get_slice(name)
-                self._file_of[name] = path, handle
-                self.shapes[name], self.dtypes[name] = tuple(part.get_shape()), part.get_dtype()
+            _check(path)
+            with path.open("rb") as file:
+                bytes_ = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            (length,) = struct.unpack("<Q", bytes_[:8])
+            header = json.loads(bytes_[8 : 8 + length])
+            header.pop("__metadata__", None)
+            for name, said in header.items():
+                if name in self._places:
+                    raise UserError(f"{folder}: {name} is both in {self._places[name][0].name} and in {path.name}")
+                begin, end = said["data_offsets"]
+                self._places[name] = path, bytes_, 8 + length + begin
+                self.shapes[name], self.dtypes[name] = tuple(said["shape"]), said["dtype"]
+                size = math.prod(said["shape"]) * _FLOATS[said["dtype"]].itemsize if said["dtype"] in _FLOATS else None
+                if size not in (None, end - begin) or 8 + length + end > len(bytes_):
+                    raise UserError(f"{path}: damaged ({name} is not where its header says): download it again")
 
     def dtype(self, name: str) -> torch.dtype:
         """The floating-point type a weight is stored in. UserError for integers: those weights are quantised."""
         if self.dtypes[name] not in _FLOATS:
-            path = self._file_of[name][0]
+            path = self._places[name][0]
             raise UserError(f"{path}: {name} is stored as {self.dtypes[name]}; only {', '.join(_FLOATS)} can be loaded")
         return _FLOATS[self.dtypes[name]]
 
     def tensor(self, name: str) -> Tensor:
         """A weight, mapped privately: writing to it never reaches the file."""
-        path, handle = self._file_of[name]
-        try:
-            return handle.get_tensor(name)
-        except (SafetensorError, RuntimeError) as error:
-            raise UserError(f"{path}: {name} cannot be read ({error}): download the file again") from None
+        _, bytes_, start = self._places[name]
+        dtype, shape = self.dtype(name), self.shapes[name]
+        if math.prod(shape) == 0:
+            return torch.empty(shape, dtype=dtype)
+        if start % dtype.itemsize:  # a header of an odd length: such numbers cannot be used where they lie
+            copy = bytearray(bytes_[start : start + math.prod(shape) * dtype.itemsize])
+            return torch.frombuffer(copy, dtype=dtype).view(shape)
+        return torch.frombuffer(bytes_, dtype=dtype, count=math.prod(shape), offset=start).view(shape)
+
+    def release(self, name: str) -> None:
+        """Gives the memory of a weight's pages back; they are read anew when touched. Not after writing to them."""
+        _, bytes_, start = self._places[name]
+        end = start + math.prod(self.shapes[name]) * self.dtype(name).itemsize
+        first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end // mmap.PAGESIZE * mmap.PAGESIZE
+        if hasattr(bytes_, "madvise") and first < last:
+            bytes_.madvise(mmap.MADV_DONTNEED, first, last - first)
 
 
 def find_weights(folder: Path) -> list[Path]:
@@ -87,11 +110,15 @@ def _shards(index: Path) -> list[Path]:
     return [index.parent / name for name in sorted(names)]
 
 
-def _open(path: Path) -> Any:
+def _check(path: Path) -> None:
+    """Raises UserError for anything but a safetensors file whose header tells the truth about it."""
     try:
-        return safe_open(path, framework="pt")
+        safe_open(path, framework="pt")
     except SafetensorError as error:
         reason = str(error).removeprefix("Error while deserializing header: ")
+        with path.open("rb") as file:
+            if file.read(4).startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+                reason = "it begins as a pickle does, which can run code when opened and never is"
         raise UserError(f"{path}: damaged or not a safetensors file ({reason}): download or write it again") from None
 
 
