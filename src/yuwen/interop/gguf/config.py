@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from yuwen.errors import UserError
-from yuwen.interop.gguf.header import GGUFFile
+from yuwen.interop.gguf.header import GGUFFile, plain
+from yuwen.interop.gguf.stretched import FACTORS, formula
 from yuwen.interop.weight_files import few
 
 # llama.cpp's names of architectures → model_type and architectures of config.json.
@@ -44,8 +45,8 @@ class Asked:
             value = value[0].item()
         if value is None:
             raise UserError(f"{self.path}: no {self.prefix}{name}: not the complete file of a model")
-        if kind is float and type(value) is int:
-            value = float(value)
+        if kind is float and type(value) in (int, float):
+            value = _decimal(value)
         if type(value) is not kind:
             each = ", a value for each layer," if isinstance(value, np.ndarray) else ""
             raise UserError(f"{self.path}: {self.prefix}{name}{each} is not one {kind.__name__}")
@@ -62,12 +63,10 @@ class Asked:
 
     def finish(self) -> None:
         """UserError names the settings that nothing here understands."""
-        plain = {name for name, value in self.values.items() if isinstance(value, (int, float)) and value == 0}
-        unknown = sorted(set(self.values) - self.asked - plain)
+        idle = {name for name, value in self.values.items() if isinstance(value, (int, float)) and value == 0}
+        unknown = [plain(self.prefix + name) for name in sorted(set(self.values) - self.asked - idle)]
         if unknown:
-            raise UserError(
-                f"{self.path}: settings this version does not know: {few([self.prefix + name for name in unknown])}"
-            )
+            raise UserError(f"{self.path}: settings this version does not know: {few(unknown)}")
 
 
 def published_config(file: GGUFFile) -> tuple[str, dict[str, Any]]:
@@ -120,7 +119,7 @@ def published_config(file: GGUFFile) -> tuple[str, dict[str, Any]]:
         "rms_norm_eps": asked.number("attention.layer_norm_rms_epsilon", float),
         "rope_theta": asked.number("rope.freq_base", float, 10_000.0),
     }
-    if scaling := _scaling(asked):
+    if scaling := _scaling(file, asked, config):
         config["rope_scaling"] = scaling
     _OWN[architecture](file, asked, config)
     asked.finish()
@@ -169,16 +168,26 @@ def gemma3_scale(layers: int, width: int, config: Mapping[str, Any]) -> int:
     return width // config["num_attention_heads"] if layers == 62 else config["head_dim"]
 
 
-def _scaling(asked: Asked) -> dict[str, Any] | None:
-    kind = asked.text("rope.scaling.type", "none")
+def _scaling(file: GGUFFile, asked: Asked, config: Mapping[str, Any]) -> dict[str, Any] | None:
+    kind, first = asked.text("rope.scaling.type", "none"), None
+    if "rope.scaling.original_context_length" in asked:
+        first = asked.number("rope.scaling.original_context_length", int)
+    if FACTORS in file.tensors:
+        if kind != "none":
+            raise UserError(f"{file.path}: rotary positions stretched twice, by {kind} and by {FACTORS}")
+        return formula(file, config["head_dim"], config["rope_theta"], first)
     if kind == "none":
         return None
     scaling = {"rope_type": kind, "factor": asked.number("rope.scaling.factor", float)}
-    if "rope.scaling.original_context_length" in asked:
-        original = asked.number("rope.scaling.original_context_length", int)
-        if kind != "linear":  # where positions are only divided it says nothing about the numbers
-            scaling["original_max_position_embeddings"] = original
+    if first is not None and kind != "linear":  # where positions are only divided it says nothing about the numbers
+        scaling["original_max_position_embeddings"] = first
     return scaling
+
+
+def _decimal(value: float) -> float:
+    """A number kept in fp32, as one wrote it down: 1e-05, not 9.999999747378752e-06."""
+    single = np.float32(value)
+    return float(str(single)) if single == value else float(value)
 
 
 def _tied(file: GGUFFile) -> bool:
@@ -231,6 +240,12 @@ def gguf_config(config: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     kind = rope.get("rope_type") or rope.get("type") or "default"
     if kind == "linear":
         values |= {"rope.scaling.type": kind, "rope.scaling.factor": float(rope["factor"])}
+    elif kind == "llama3" and architecture == "llama":  # the formula itself goes into a tensor
+        values["rope.scaling.original_context_length"] = rope["original_max_position_embeddings"]
+        if (rope.get("low_freq_factor"), rope.get("high_freq_factor")) != (1.0, 4.0):
+            raise UserError(
+                "rotary positions stretched by other bounds than LLaMA 3's 1 and 4 cannot be written as GGUF"
+            )
     elif kind != "default":
         raise UserError(f"scaled rotary positions of type {kind} cannot be written as GGUF here: use --to hf")
     if architecture == "gemma3":

@@ -53,7 +53,8 @@ def _by_gguf(blocks: np.ndarray, name: str) -> Tensor:
     from gguf.constants import GGMLQuantizationType
     from gguf.quants import dequantize
 
-    return torch.from_numpy(dequantize(blocks, GGMLQuantizationType[name]))
+    with np.errstate(all="ignore"):  # a scale may be infinite: what comes of it is for the model's reader to see
+        return torch.from_numpy(dequantize(blocks, GGMLQuantizationType[name]))
 
 
 # Each takes blocks [N, bytes] and fills weights [N, 32] in fp32.

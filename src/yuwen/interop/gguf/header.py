@@ -82,6 +82,14 @@ class GGUFFile:
             raise UserError(f"{self.path}: no tensor {name}: not the complete file of a model")
         return self.tensors[name].shape
 
+    def release(self, name: str) -> None:
+        """Gives back the memory of a tensor that has been read to the end; it would be read from the file again."""
+        info = self.tensors[name]
+        first = -(-info.start // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = (info.start + info.size) // mmap.PAGESIZE * mmap.PAGESIZE - first
+        if length > 0 and hasattr(mmap, "MADV_DONTNEED"):
+            self.bytes.madvise(mmap.MADV_DONTNEED, first, length)
+
     def same_bytes(self, one: str, other: str) -> bool:
         """Whether two tensors are stored alike, to the byte."""
         a, b = self.tensors[one], self.tensors[other]
@@ -228,6 +236,11 @@ class _Reader:
             return raw.decode()
         except UnicodeDecodeError:
             raise UserError(f"{what} is not UTF-8: a damaged header; download the file again") from None
+
+
+def plain(name: str) -> str:
+    """A name from the file, short enough for one line and without what would move a terminal's cursor."""
+    return name if name.isprintable() and len(name) <= 80 else _shown(name)
 
 
 def _shown(value: Value) -> str:

@@ -16,8 +16,9 @@ from torch import Tensor
 from yuwen.errors import UserError
 from yuwen.interop.gguf.config import published_config
 from yuwen.interop.gguf.dequantise import FLOATS, read_tensor
-from yuwen.interop.gguf.header import GGUFFile
+from yuwen.interop.gguf.header import GGUFFile, plain
 from yuwen.interop.gguf.names import Name, name_of, names
+from yuwen.interop.gguf.stretched import FACTORS
 from yuwen.interop.hf import _assign, _check_fit, _entries
 from yuwen.interop.weight_files import few
 from yuwen.models import Model, build, config_from_published
@@ -25,9 +26,6 @@ from yuwen.models.weights import Entry, to_published
 
 if TYPE_CHECKING:
     from yuwen.tokens import Tokenizer
-
-# Wave lengths of Llama 3's stretched rotary positions, which files hold as numbers and config.json as a formula.
-_FACTORS = "rope_freqs.weight"
 
 
 def load_gguf(path: Path, dtype: torch.dtype | None = torch.float32) -> tuple[Model, Tokenizer | None]:
@@ -39,8 +37,6 @@ def load_gguf(path: Path, dtype: torch.dtype | None = torch.float32) -> tuple[Mo
     """
     file = GGUFFile(path)
     architecture, published = published_config(file)
-    if scaling := _llama3_scaling(file, published):
-        published["rope_scaling"] = scaling
     config = config_from_published(published, str(path))
     with torch.device("meta"):
         model = build(config)
@@ -55,8 +51,11 @@ def load_gguf(path: Path, dtype: torch.dtype | None = torch.float32) -> tuple[Mo
     weights: dict[str, Tensor] = {}
     for entry in entries:  # one tensor at a time: what a family takes apart or turns is never there twice for all
         place = places[entry.theirs]
-        read = read_tensor(file.bytes, file.tensors[place.gguf], dtype if place.keeps_dtype else torch.float32)
+        info = file.tensors[place.gguf]
+        read = read_tensor(file.bytes, info, dtype if place.keeps_dtype else torch.float32)
         weights.update(entry.from_published(place.change.from_gguf(read).to(dtype)))
+        if FLOATS.get(info.type.name) != read.dtype:  # a copy: what was read is needed no more
+            file.release(place.gguf)
     _assign(model, weights)
     return model.eval(), tokenizer
 
@@ -89,8 +88,8 @@ def _matched(file: GGUFFile, model: Model, entries: list[Entry], table: dict[str
     places = {theirs: name_of(theirs, table) for theirs in expected}
     wanted = {place.gguf for place in places.values()}
     missing = [place.gguf for place in places.values() if place.gguf not in file.tensors]
-    idle = {_FACTORS, "output.weight"} if config.tied else {_FACTORS}  # both have been looked at
-    unused = sorted(set(file.tensors) - wanted - idle)
+    idle = {FACTORS, "output.weight"} if config.tied else {FACTORS}  # both have been looked at
+    unused = [plain(name) for name in sorted(set(file.tensors) - wanted - idle)]
     if missing:
         also = f"; without a place: {few(unused)}" if unused else ""
         raise UserError(
@@ -105,20 +104,3 @@ def _matched(file: GGUFFile, model: Model, entries: list[Entry], table: dict[str
             shape = list(file.tensors[place.gguf].shape)
             raise UserError(f"{file.path}: {place.gguf} is {shape}, but the settings ask for {list(asked)}")
     return places
-
-
-def _llama3_scaling(file: GGUFFile, published: dict[str, Any]) -> dict[str, Any] | None:
-    """The formula whose factors the file holds; None without any. UserError for factors of another making."""
-    if _FACTORS not in file.tensors:
-        return None
-    factors = read_tensor(file.bytes, file.tensors[_FACTORS], torch.float32).flatten()
-    if torch.equal(factors, torch.ones_like(factors)):
-        return None
-    width, factor = published["head_dim"], float(factors.max())
-    formula = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
-    frequency = published["rope_theta"] ** -(torch.arange(0, width, 2, dtype=torch.float64) / width)
-    smooth = ((8192 * frequency / (2 * torch.pi) - 1) / 3).clamp(0, 1)
-    mine = 1 / ((1 - smooth) / factor + smooth)
-    if factors.shape != mine.shape or not torch.allclose(factors.double(), mine, rtol=1e-3):
-        raise UserError(f"{file.path}: {_FACTORS} stretches rotary positions in a way that is not known here")
-    return {"rope_type": "llama3", "factor": factor, **formula}

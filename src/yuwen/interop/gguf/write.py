@@ -20,6 +20,7 @@ from torch import Tensor
 from yuwen.errors import UserError
 from yuwen.interop.gguf.config import gguf_config
 from yuwen.interop.gguf.names import name_of, names
+from yuwen.interop.gguf.stretched import FACTORS, factors
 from yuwen.interop.gguf.types import type_named
 from yuwen.interop.hf import _check_fit, _entries
 from yuwen.interop.weight_files import few
@@ -109,6 +110,9 @@ def _named(model: Model, architecture: str, state: Mapping[str, Tensor]) -> Iter
     """(name in the file, weight) of every tensor, one at a time."""
     config = model.config
     table = names(architecture, config.heads, getattr(config, "kv_heads", config.heads))
+    rope = config.published().get("rope_parameters", {})
+    if rope.get("rope_type") == "llama3":
+        yield FACTORS, factors(config.head_width, rope["rope_theta"], rope)
     for entry in _entries(model):
         place = name_of(entry.theirs, table)
         yield place.gguf, place.change.to_gguf(entry.to_published(state).detach())
