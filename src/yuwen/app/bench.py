@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
 import time
 from typing import Any
 
@@ -12,6 +10,7 @@ import numpy as np
 import torch
 
 from yuwen.app import probe
+from yuwen.app.machine import peak_memory
 from yuwen.data.windows import Sample
 from yuwen.errors import UserError
 from yuwen.models import Decoder, build, left_to_right, parse_config
@@ -74,14 +73,8 @@ def bench_train(
         "flops_per_second": round(flops),
         "peak_flops_per_second": round(peak),
         "mfu": round(flops / peak, 4),
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        * (1 if sys.platform == "darwin" else 1024),
+        "peak_memory_bytes": peak_memory(),
     }
-
-
-def _peak_memory() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def flops_per_token(config: ModelConfig, matrix_parameters: int, length: int) -> int:

@@ -30,6 +30,14 @@ def memory() -> tuple[int, int]:
     return total, available
 
 
+def peak_memory() -> int:
+    """The most bytes this process has held at once."""
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 @functools.cache
 def processor() -> str:
     """The processor's model name."""

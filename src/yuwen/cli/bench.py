@@ -1,4 +1,4 @@
-"""yuwen bench: how fast this machine trains."""
+"""yuwen bench: how fast this machine trains, and writes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from yuwen.cli._dtype import Dtype
 from yuwen.cli._output import Json, print_json
 
 app = typer.Typer()
@@ -67,3 +68,27 @@ def train(
     print(
         f"{found['mfu']:.1%} of the {found['peak_flops_per_second'] / 1e9:,.0f} GFLOP/s that bare products reach here"
     )
+
+
+@app.command()
+def generate(
+    model: Annotated[str, typer.Argument(help="Any model that continues text.", metavar="MODEL")],
+    prompt: Annotated[int, typer.Option(help="Tokens in each prompt.")] = 512,
+    tokens: Annotated[int, typer.Option(help="New tokens for each.")] = 128,
+    batch: Annotated[int, typer.Option(help="Prompts at once.")] = 1,
+    dtype: Annotated[Dtype, typer.Option(help="Type to compute in.")] = Dtype.float32,
+    as_json: Json = False,
+) -> None:
+    """Tokens per second of reading a prompt and of writing, and the seconds to the first token."""
+    from yuwen.app.bench_generate import bench_generate
+
+    found = bench_generate(model, prompt=prompt, tokens=tokens, batch=batch, dtype=dtype.value)
+    if as_json:
+        print_json(found)
+        return
+    print(f"reads   {found['prefill_tokens_per_second']:,.1f} tokens/s")
+    if found["decode_tokens_per_second"] is not None:
+        print(f"writes  {found['decode_tokens_per_second']:,.1f} tokens/s")
+    print(f"first token after {found['first_token_seconds']:.2f} s, and {found['load_seconds']:.2f} s of loading")
+    peak, weights = found["peak_memory_bytes"] / 2**20, found["weights_bytes"] / 2**20
+    print(f"memory  {peak:,.0f} MiB at most, {weights:,.0f} of them weights")

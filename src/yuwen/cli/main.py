@@ -39,7 +39,7 @@ VERBS = {
     "tokenizer": "Train a tokenizer, encode with it, look inside it.",
     "data": "Check, count and prepare text.",
     "export": "Write a model in other programs' formats.",
-    "bench": "Measure the speed of training.",
+    "bench": "Measure the speed of training and of writing.",
     "doctor": "Show what this machine has and what yuwen will use of it.",
 }
 

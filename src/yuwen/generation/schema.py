@@ -12,7 +12,7 @@ from yuwen.config import nearest
 from yuwen.errors import UserError
 
 # Texts have one layout, that of json.dumps, so that no model can lose itself in white space.
-LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "lenient": False}
+LAYOUT: Any = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ", "lenient": False}
 
 # The keywords of JSON Schema, drafts 4 to 2020-12: those that hold a schema, a list of them, or named ones; and others.
 _ONE = [

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
-from llguidance import LLTokenizer
+from llguidance import LLTokenizer, TokenizerWrapper
 
 from yuwen.tokens import Tokenizer
 
 
-class Spelling:
+class Spelling(TokenizerWrapper):
     """The forms that ids take in a text.
 
     Where pieces simply follow each other (byte-level and SentencePiece vocabularies, characters) an id has one form.
@@ -18,9 +18,8 @@ class Spelling:
     add nothing, and so no grammar ever allows them.
     """
 
-    is_tokenizer_wrapper = True  # by this, and the names below, llguidance knows what to read
-
     def __init__(self, tokenizer: Tokenizer) -> None:
+        self.is_tokenizer_wrapper = True  # by this, and by tokens and their ids below, llguidance knows it
         self._tokenizer = tokenizer
         self.size = tokenizer.size
         self.spaced = tokenizer.kind in ("wordpiece", "word")

@@ -1,0 +1,105 @@
+"""Conversations in a file: JSON lines, one conversation a line, `{"messages": [{"role": …, "content": …}, …]}`.
+
+Such rows are chat DATA as well, so what was said can be trained on. A message that an interrupt cut short carries
+`"interrupted": true`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from yuwen.errors import UserError
+from yuwen.text.readers import chat
+from yuwen.text.readers.fault import Fault
+
+Message = dict[str, Any]
+
+
+class Transcript:
+    """A file that follows a conversation: its last line is the one that goes on, those before it are left as they are.
+
+    UserError if the file is there and is no transcript. Nothing is written before the first `save`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = read_lines(path) if path.exists() else []
+        self.messages: list[Message] = messages_of(path, len(lines), lines[-1]) if lines else []
+        self._earlier, self._fields = lines[:-1], json.loads(lines[-1]) if lines else {}
+
+    def save(self, messages: Sequence[Message]) -> None:
+        """Writes the conversation as it stands now."""
+        write(self.path, [*self._earlier, *_row(messages, self._fields)])
+
+    def begin(self, messages: Sequence[Message]) -> None:
+        """Closes the line of this conversation; what is saved next is another one."""
+        self._earlier += _row(messages, self._fields)
+        self._fields = {}
+
+
+def read(path: Path) -> list[Message]:
+    """The last conversation of a file. UserError, with the line, if there is none."""
+    lines = read_lines(path)
+    if not lines:
+        raise UserError(f"{path}: no conversation in it: every line should be {_SHAPE}")
+    return messages_of(path, len(lines), lines[-1])
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a transcript, each of them looked at."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: not UTF-8 text, so no transcript: choose another name") from None
+    lines = [line for line in text.split("\n") if line.strip()]
+    for number, line in enumerate(lines, 1):
+        messages_of(path, number, line)
+    return lines
+
+
+def messages_of(path: Path, number: int, line: str) -> list[Message]:
+    """The messages of one line."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        raise UserError(f"{path}:{number}: not JSON: every line of a transcript is {_SHAPE}") from None
+    if not isinstance(row, dict) or not isinstance(row.get("messages"), list):
+        raise UserError(f"{path}:{number}: no messages: every line of a transcript is {_SHAPE}")
+    try:
+        messages: list[Message] = chat.parse({"messages": row["messages"]})[1]["messages"]
+    except Fault as fault:
+        raise UserError(f"{path}:{number}: {fault.what}; {fault.fix}") from None
+    for message, item in zip(messages, row["messages"], strict=True):
+        if item.get("interrupted") is True:
+            message["interrupted"] = True
+    return messages
+
+
+def write(path: Path, lines: Sequence[str]) -> None:
+    """Puts the lines in the file's place, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def line_of(messages: Sequence[Message], fields: Any = None) -> str:
+    """A conversation as a line, with the other fields its row had."""
+    return json.dumps({**(fields or {}), "messages": list(messages)}, ensure_ascii=False)
+
+
+def _row(messages: Sequence[Message], fields: Any) -> list[str]:
+    said = any(message["role"] != "system" for message in messages)
+    return [line_of(messages, fields)] if said else []
+
+
+_SHAPE = '{"messages": [{"role": "user", "content": "…"}, …]}'

@@ -1,0 +1,42 @@
+"""The options of sampling, the same on every verb that draws text."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from yuwen.errors import UserError
+
+
+def _option(name: str, help: str) -> Any:
+    return typer.Option(name, help=help, show_default=False)
+
+
+MaxTokens = Annotated[int | None, _option("--max-tokens", "New tokens at most (256).")]
+Greedy = Annotated[bool, typer.Option("--greedy", help="Always take the likeliest token.")]
+Temperature = Annotated[float | None, _option("--temperature", "Below 1 sharper, above 1 flatter (0.8).")]
+TopK = Annotated[int | None, _option("--top-k", "Draw from the K likeliest tokens (off).")]
+TopP = Annotated[float | None, _option("--top-p", "Draw from the likeliest tokens that make up P (0.95).")]
+MinP = Annotated[float | None, _option("--min-p", "Draw from tokens at least P times as likely as the first (off).")]
+RepetitionPenalty = Annotated[
+    float | None, _option("--repetition-penalty", "Above 1, tokens seen before are less likely (off).")
+]
+Stop = Annotated[list[str] | None, _option("--stop", "End before this text; may be given several times.")]
+Seed = Annotated[int | None, _option("--seed", "Another seed, another text (0).")]
+
+
+def sampling_config(greedy: bool, **given: Any) -> Any:
+    """The SamplingConfig of the options that were given (the others are None). UserError for one that means nothing."""
+    values = {key: value for key, value in given.items() if value is not None and value != []}
+    if greedy:
+        ignored = sorted(
+            f"--{key.replace('_', '-')}" for key in values.keys() & {"temperature", "top_k", "top_p", "min_p"}
+        )
+        if ignored:
+            raise UserError(f"--greedy would ignore {', '.join(ignored)}: leave one of them out")
+        values["temperature"] = 0.0
+
+    from yuwen.generation import SamplingConfig
+
+    return SamplingConfig.parse("", values)
