@@ -1,25 +1,20 @@
 """Conversations → text by a Jinja chat template, with the spans that the assistant wrote.
 
-The template language is that of `transformers`, run in the same sandbox: a template may come from anywhere.
+A template may come from anywhere: `tokens.template` runs it in a sandbox within a process of its own.
 """
 
 from __future__ import annotations
 
-import datetime
-import functools
-import json
 import re
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
-import jinja2.ext
 import numpy as np
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from yuwen.errors import UserError
+from yuwen.tokens.template import render
 
 _NONCE = secrets.token_hex(8)  # nobody's text can contain it, so our marks within a rendered text are ours
 _SPAN = f"\ue000{_NONCE}\ue001"
@@ -31,39 +26,6 @@ class Rendered:
 
     ids: np.ndarray
     mask: np.ndarray
-
-
-class _Generation(jinja2.ext.Extension):
-    """`{% generation %} … {% endgeneration %}`, by which a template says what the assistant wrote."""
-
-    tags = {"generation"}
-
-    def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return jinja2.nodes.CallBlock(self.call_method("_mark"), [], [], body).set_lineno(line)
-
-    def _mark(self, caller: Callable[[], str]) -> str:
-        return f"{_SPAN}{caller()}{_SPAN}"
-
-
-def _refuse(message: str) -> None:
-    raise jinja2.TemplateError(message)
-
-
-def _to_json(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
-
-
-@functools.lru_cache(maxsize=16)
-def _compiled(template: str) -> jinja2.Template:
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, jinja2.ext.loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda pattern: datetime.datetime.now().strftime(pattern)
-    return environment.from_string(template)
 
 
 class Protector:
@@ -124,13 +86,7 @@ def render_text(
 def _run(
     template: str, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any], generate: bool
 ) -> tuple[str, list[tuple[int, int]]]:
-    try:
-        compiled = _compiled(template)
-        marked = compiled.render(**variables, messages=list(messages), add_generation_prompt=generate)
-    except jinja2.TemplateError as error:
-        raise UserError(f"the chat template cannot render this conversation: {error}") from None
-    except (TypeError, ValueError, KeyError, IndexError) as error:  # a template's own operation on odd content
-        raise UserError(f"the chat template cannot render this conversation: {error}") from None
+    marked = render(template, {**variables, "messages": list(messages), "add_generation_prompt": generate}, span=_SPAN)
     pieces = marked.split(_SPAN)
     ends = np.cumsum([len(piece) for piece in pieces]).tolist()
     return "".join(pieces), list(zip(ends[0::2], ends[1::2], strict=False))

@@ -10,6 +10,8 @@ from tokenizers import Tokenizer as Backend
 
 from yuwen.errors import UserError
 
+_LARGEST = {"tokenizer.json": 512 << 20}  # bytes; a vocabulary of a million pieces has some 50 MB
+_SETTINGS = 16 << 20
 ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
@@ -22,8 +24,9 @@ def read_folder(folder: Path) -> tuple[Backend, dict[str, Any]]:
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise UserError(f"{folder} has no tokenizer.json: name a folder that a tokenizer was saved in")
+    text = _text(path)
     try:
-        backend = Backend.from_str(path.read_text(encoding="utf-8"))
+        backend = Backend.from_str(text)
     except Exception as error:  # the Rust library raises bare Exception for whatever it cannot read
         raise UserError(f"{path}: not a tokenizer file ({_first_line(error)}): save or download it again") from None
     backend.no_truncation()  # a tokenizer here never cuts or pads; sentence-embedding folders ask for it
@@ -37,14 +40,20 @@ def read_folder(folder: Path) -> tuple[Backend, dict[str, Any]]:
         for role in ("bos_token", "eos_token", "pad_token"):
             id = values.get(f"{role}_id")
             id = id[0] if isinstance(id, list) and id else id
-            if settings.get(role) is None and isinstance(id, int):
+            if settings.get(role) is None and type(id) is int and 0 <= id < 1 << 31:
                 settings[role] = backend.id_to_token(id)
     template = folder / "chat_template.jinja"
     if template.is_file():
-        settings["chat_template"] = template.read_text(encoding="utf-8")
+        settings["chat_template"] = _text(template)
     if isinstance(settings.get("chat_template"), list):  # several named templates
-        named = {entry["name"]: entry["template"] for entry in settings["chat_template"]}
-        settings["chat_template"] = named.get("default")
+        named = [entry for entry in settings["chat_template"] if isinstance(entry, dict)]
+        settings["chat_template"] = next((e.get("template") for e in named if e.get("name") == "default"), None)
+    for key in ("chat_template", *ROLES):
+        value = role_text(settings, key) if key in ROLES else settings.get(key)
+        if value is not None and not isinstance(value, str):
+            raise UserError(
+                f"{folder / 'tokenizer_config.json'}: {key} is a {type(value).__name__}, not text: repair it"
+            )
     return backend, settings
 
 
@@ -66,12 +75,23 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        value = json.loads(_text(path))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({_first_line(error)}): save or download it again") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: holds a {type(value).__name__}, not an object: save or download it again")
     return value
+
+
+def _text(path: Path) -> str:
+    """The text of a file that came from elsewhere. UserError if it is larger than any such file."""
+    size = path.stat().st_size
+    if size > _LARGEST.get(path.name, _SETTINGS):
+        raise UserError(f"{path} has {size:,} bytes: no file of that kind is so large; download it again")
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({_first_line(error)}): save or download it again") from None
 
 
 def _first_line(error: Exception) -> str:

@@ -18,6 +18,7 @@ from yuwen.tokens.chat import Protector, Rendered, render_text
 from yuwen.tokens.split import EACH_CHARACTER
 from yuwen.tokens.stream import StreamDecoder
 
+_MOST_IDS = 1 << 24  # what a model can have; tables by id are made of this size
 _KINDS = {"BPE": "bpe", "WordPiece": "wordpiece", "Unigram": "unigram", "WordLevel": "word"}
 
 
@@ -36,6 +37,10 @@ class Tokenizer:
             self.kind = "char"
         self.byte_level = '"ByteLevel"' in json.dumps(described["decoder"])  # pieces in GPT-2's letters for bytes
         self.size = pieces.size_of(backend)
+        if self.size > _MOST_IDS:
+            raise UserError(
+                f"a tokenizer with an id of {self.size - 1:,}: no vocabulary is so large; get its files anew"
+            )
         added = backend.get_added_tokens_decoder()
         self.special_ids = frozenset(id for id, token in added.items() if token.special)
         self.chat_template: str | None = self._settings.get("chat_template")
