@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from task_models import TEXT, Ready, decoder, encoder
 
+import yuwen
+from yuwen.app.load import Loaded
 from yuwen.tokens import Tokenizer, TokenizerConfig, train
 
 
@@ -47,3 +51,21 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+def published(name: str) -> Path:
+    """A real model's folder or file below $YUWEN_MODELS; the test skips where it is absent."""
+    folder = os.environ.get("YUWEN_MODELS")
+    if folder is None or not (Path(folder) / name).exists():
+        pytest.skip(f"no {name}: set YUWEN_MODELS to a folder that holds it")
+    return Path(folder) / name
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Loaded:
+    return yuwen.load(published("all-MiniLM-L6-v2"))
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> Loaded:
+    return yuwen.load(published("SmolLM2-135M-Instruct.Q4_1.gguf"))

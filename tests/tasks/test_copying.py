@@ -77,7 +77,8 @@ def test_no_copy_crosses_a_break_or_leaves_a_character(tokenizer: Tokenizer) -> 
     places = [{3}, {6}]
     assert all(copier.may_end(p) for p in places) and not copier.may_end({1})
     broken = Copier(tokenizer, "ab,cd", breaks=",")
-    assert {p for ends_ in broken.first.values() for p in ends_} <= {1, 2, 4, 5}
+    space = tokenizer.encode(" ")[0]  # may come first, and says nothing yet
+    assert {p for id, ends_ in broken.first.items() if id != space for p in ends_} <= {1, 2, 4, 5}
     assert broken.starts == {0, 3} and not broken.longer({2})
 
 

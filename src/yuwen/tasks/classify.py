@@ -12,6 +12,7 @@ probability itself, the right one where labels are equally long or calibration d
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -88,20 +89,22 @@ def _classify(scorer: Scorer, inputs: Iterable[Input]) -> Iterator[dict[str, Any
     prepared = (scorer.prepare(document.text, place(document)) for document in documents(inputs))
     for chunk in chunks(prepared, _CHUNK):
         for item, probabilities_K in zip(chunk, scorer(chunk), strict=True):
-            yield answer(item.text, scorer.labels, probabilities_K)
+            yield _row(item.text, scorer.labels, probabilities_K)
 
 
-def answer(text: str, labels: Sequence[str], probabilities_K: np.ndarray) -> dict[str, Any]:
-    """The row of one input."""
+def _row(text: str, labels: Sequence[str], probabilities_K: np.ndarray) -> dict[str, Any]:
     scores = dict(zip(labels, probabilities_K.tolist(), strict=True))
     return {"input": text, "label": labels[int(probabilities_K.argmax())], "scores": scores}
 
 
+@dataclass(frozen=True)
 class Asked:
     """An input as the decoder reads it: the prompt's ids, and those of every label behind it."""
 
-    def __init__(self, text: str, language: str, ids: list[int], labels: list[list[int]]) -> None:
-        self.text, self.language, self.ids, self.labels = text, language, ids, labels
+    text: str
+    language: str
+    ids: list[int]
+    labels: list[list[int]]
 
 
 class Scorer:
@@ -143,6 +146,10 @@ class Scorer:
         """softmax of the labels' scores [B, K]."""
         sums = log_probabilities(self.loaded.model, [item.ids for item in items], [item.labels for item in items])
         scores_BK = np.array(sums)
+        if not np.isfinite(scores_BK).all():
+            raise UserError(
+                "the model's scores are not finite numbers: its weights are damaged or its training diverged"
+            )
         if self.mean:
             scores_BK = scores_BK / np.array([[len(ids) for ids in item.labels] for item in items])
         return _softmax(scores_BK)

@@ -20,7 +20,7 @@ from yuwen.tasks.language import known, language_of, named
 from yuwen.tasks.prompts import Prompt, language_for
 from yuwen.text import Document
 
-_CHUNK = 64
+_CHUNK = 32
 _TOKENS = 2048  # padded prompt tokens of one batch
 _ROWS = 16
 
