@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from yuwen import tasks
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from yuwen.app.load import Loaded
     from yuwen.text import Document
 
-_FILES = {
+_FILES: dict[str, Callable[[str], Any]] = {
     "shots": tasks.read_inputs,
     "candidates": tasks.read_inputs,
     "context": read_context,
