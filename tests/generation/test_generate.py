@@ -85,7 +85,7 @@ def test_logits_of_a_padded_batch_equal_those_alone(model: Decoder, tokenizer: T
             torch.testing.assert_close(one[row], other[0], atol=2e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "qwen3"])
+@pytest.mark.parametrize("family", ["gpt2", "qwen3", "gemma3"])
 def test_a_long_prompt_is_read_in_parts(family: str) -> None:
     model = random_model(family, 50, context=2600)
     prompts = [[7 * n % 50 for n in range(length)] for length in (2500, 1100)]
