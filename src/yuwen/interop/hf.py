@@ -183,8 +183,8 @@ def _matched(files: WeightFiles, model: Model, folder: Path) -> dict[str, str]:
     missing = [name for name in expected if name not in stored]
     extra = [name for name in stored if name not in expected]
     buffers = [name for name in extra if _BUFFERS.fullmatch(name)]
-    heads = [name for name in extra if _HEADS.fullmatch(name)]
     copies = [name for name in extra if name in copied]
+    heads = [name for name in extra if _HEADS.fullmatch(name) and name not in copied]
     unused = sorted(set(extra) - {*buffers, *heads, *copies})
     if missing:
         also = f"; without a place: {few(unused)}" if unused else ""

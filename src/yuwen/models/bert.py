@@ -18,7 +18,7 @@ from torch import nn
 from typing_extensions import Self
 
 from yuwen.models.encoder import Encoder, EncoderConfig, encoder_block, initialise, task_classes
-from yuwen.models.weights import Entry, Same, both, per_layer
+from yuwen.models.weights import Entry, Repeated, Same, both, per_layer
 from yuwen.nn import HeadTransform, LayerNorm, LearnedPositions, Pooler, TokenEmbedding, TokenHead
 
 
@@ -125,7 +125,7 @@ def weights(config: BertConfig) -> list[Entry]:
         entries += [
             *both("transform.dense", "cls.predictions.transform.dense"),
             *both("transform.norm", "cls.predictions.transform.LayerNorm"),
-            Same("head.bias", "cls.predictions.bias"),
+            Same("head.bias", "cls.predictions.bias") if config.tied else Repeated("head.bias", "cls.predictions.bias"),
         ]
         if not config.tied:  # then transformers adds the decoder's own bias, not the one beside it
             entries += both("head", "cls.predictions.decoder")

@@ -18,7 +18,7 @@ from typing_extensions import Self
 
 from yuwen.models.bert import BertConfig, body_weights
 from yuwen.models.encoder import Encoder, EncoderConfig, encoder_block, initialise, task_classes
-from yuwen.models.weights import Entry, Same, both
+from yuwen.models.weights import Entry, Repeated, Same, both
 from yuwen.nn import CountedPositions, HeadTransform, LayerNorm, Pooler, TokenEmbedding, TokenHead
 
 
@@ -93,7 +93,7 @@ def weights(config: RobertaConfig) -> list[Entry]:
         entries += [
             *both("transform.dense", "lm_head.dense"),
             *both("transform.norm", "lm_head.layer_norm"),
-            Same("head.bias", "lm_head.bias"),
+            Same("head.bias", "lm_head.bias") if config.tied else Repeated("head.bias", "lm_head.bias"),
         ]
         if not config.tied:  # then transformers adds the decoder's own bias, not the one beside it
             entries += both("head", "lm_head.decoder")

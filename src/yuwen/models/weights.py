@@ -35,6 +35,17 @@ class Transposed(Same):
 
 
 @dataclass(frozen=True)
+class Repeated(Same):
+    """Theirs holds one of ours under a second name, which is written and not read."""
+
+    def to_published(self, weights: Mapping[str, Tensor]) -> Tensor:
+        return weights[self.ours].clone()
+
+    def from_published(self, tensor: Tensor) -> dict[str, Tensor]:
+        return {}
+
+
+@dataclass(frozen=True)
 class Stacked:
     """Several of ours stand behind each other in one of theirs; `transposed` as above."""
 

@@ -1,0 +1,387 @@
+"""What must hold for every encoder family: the published numbers in fp32 within 1e-5, and what makes it an encoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from encoder_cases import (
+    CASES,
+    ONE_EACH,
+    V,
+    answers,
+    case_config,
+    case_model,
+    random_ids,
+    random_segments,
+    same_settings,
+    their_answers,
+    their_model,
+    with_our_weights,
+)
+
+from yuwen.errors import UserError
+from yuwen.models import FAMILIES, Encoder, build, config_from_published, family, left_to_right, parse_config
+from yuwen.models.weights import current_name, from_published, to_published
+from yuwen.nn import CountedPositions, LinearCrossEntropy, Padding
+
+LENGTHS = [1, 2, 63, 64, 65, 140]
+every_case = pytest.mark.parametrize("case", CASES)
+every_family = pytest.mark.parametrize("case", ONE_EACH)
+
+
+def test_the_battery_covers_every_encoder() -> None:
+    encoders = {name for name, family in FAMILIES.items() if family.encoder}
+    assert {CASES[case][0] for case in ONE_EACH} == {name for name, _ in CASES.values()} == encoders
+
+
+@pytest.fixture(scope="module", params=CASES)
+def pair(request: pytest.FixtureRequest) -> tuple[Encoder, Any]:
+    """Our model, and theirs with our weights."""
+    ours = case_model(request.param)
+    return ours, with_our_weights(ours)
+
+
+def equal(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], keep: torch.Tensor | None = None) -> None:
+    assert found.keys() == expected.keys()
+    for name, tensor in found.items():
+        assert tensor.isfinite().all()
+        rows = keep if keep is not None and tensor.dim() == 3 else ...
+        torch.testing.assert_close(tensor[rows], expected[name][rows], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("split", [False, True])
+def test_our_weights_in_their_code(pair: tuple[Encoder, Any], length: int, split: bool) -> None:
+    ours, theirs = pair
+    ids = random_ids(2, length)
+    segments = random_segments(ours, ids) if split else None
+    with torch.no_grad():
+        equal(answers(ours, ids, None, segments), their_answers(theirs, ids, None, segments))
+
+
+@pytest.mark.parametrize("lengths", [[9, 4, 1], [65, 64, 2]])
+def test_a_batch_padded_on_the_right(pair: tuple[Encoder, Any], lengths: list[int]) -> None:
+    ours, theirs = pair
+    ids, T = random_ids(len(lengths), max(lengths)), max(lengths)
+    keep = torch.arange(T)[None] < torch.tensor(lengths)[:, None]
+    ids[~keep] = getattr(ours.config, "padding", 0)
+    segments = random_segments(ours, ids)
+    with torch.no_grad():
+        together = answers(ours, ids, Padding(keep), segments)
+        equal(together, their_answers(theirs, ids, keep, segments), keep)
+        for row, length in enumerate(lengths):
+            part = None if segments is None else segments[row : row + 1, :length]
+            alone = answers(ours, ids[row : row + 1, :length], None, part)
+            torch.testing.assert_close(together["hidden"][row, :length], alone["hidden"][0], atol=1e-5, rtol=0)
+
+
+def test_a_batch_padded_on_the_left(pair: tuple[Encoder, Any]) -> None:
+    """Theirs numbers positions by the slot there, RoBERTa's by the token: so does ours."""
+    ours, theirs = pair
+    ids, keep = random_ids(2, 12), torch.ones(2, 12, dtype=torch.bool)
+    keep[1, :7] = False
+    ids[~keep] = getattr(ours.config, "padding", 0)
+    with torch.no_grad():
+        together = answers(ours, ids, Padding(keep))
+        equal({"hidden": together["hidden"]}, {"hidden": their_answers(theirs, ids, keep)["hidden"]}, keep)
+        if isinstance(ours.positions, CountedPositions):
+            alone = answers(ours, ids[1:, 7:])
+            torch.testing.assert_close(together["hidden"][1, 7:], alone["hidden"][0], atol=1e-5, rtol=0)
+
+
+def test_gradients_are_theirs_too(pair: tuple[Encoder, Any]) -> None:
+    ours, theirs = pair
+    ids = random_ids(2, 70)
+    heads = sorted(ours.heads) or ["hidden"]
+    mine = torch.autograd.grad(sum(answers(ours, ids)[name].square().mean() for name in heads), list(ours.parameters()))
+    named = dict(zip([name for name, _ in ours.named_parameters()], mine, strict=True))
+    parameters = {name: p for name, p in theirs.named_parameters() if p.requires_grad}
+    found = their_answers(theirs, ids)
+    loss = sum(found[name].square().mean() for name in heads)
+    gradients = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+    expected = dict(zip(parameters, gradients, strict=True))
+    for name, gradient in to_published(family(ours.config.MODEL_TYPE).weights(ours.config), named).items():
+        reference = expected[name]
+        if reference is None:  # the bias beside an untied decoder's own
+            assert name in ("cls.predictions.bias", "lm_head.bias") and not ours.config.tied
+            continue
+        if name.endswith("embeddings.word_embeddings.weight"):  # theirs never learns the padding's row
+            gradient, reference = gradient[5:], reference[5:]
+        scale = reference.abs().max()
+        torch.testing.assert_close(gradient, reference, atol=float(1e-4 * scale + 1e-7), rtol=0)
+
+
+@every_case
+def test_their_weights_in_our_code(case: str) -> None:
+    config = case_config(case)
+    theirs, ours = their_model(config, seed=1), build(config).eval()
+    assert isinstance(ours, Encoder)
+    published = {name: tensor for name, tensor in theirs.state_dict().items() if name not in config.copies}
+    weights, missing, unused = from_published(family(config.MODEL_TYPE).weights(config), published)
+    assert (missing, unused) == ([], [])
+    tied = {"head.weight": weights["embedding.weight"]} if config.tied and config.masked else {}
+    ours.load_state_dict({**weights, **tied})
+    ids = random_ids(3, 130, seed=1)
+    segments = random_segments(ours, ids)
+    with torch.no_grad():
+        equal(answers(ours, ids, None, segments), their_answers(theirs, ids, None, segments))
+
+
+@every_case
+def test_weight_names_go_there_and_back(case: str) -> None:
+    model = case_model(case)
+    entries = family(model.config.MODEL_TYPE).weights(model.config)
+    back, missing, unused = from_published(entries, to_published(entries, model.state_dict()))
+    assert (missing, unused) == ([], [])
+    assert {name: tensor.shape for name, tensor in back.items()} == {n: t.shape for n, t in model.named_parameters()}
+    assert all(torch.equal(tensor, model.state_dict()[name]) for name, tensor in back.items())
+
+
+@every_case
+def test_published_settings_go_there_and_back(case: str) -> None:
+    config = case_config(case)
+    assert same_settings(config)
+    assert config_from_published(config.published(), "x") == config
+
+
+def test_old_names_are_the_new_ones() -> None:
+    assert current_name("bert.embeddings.LayerNorm.gamma") == "bert.embeddings.LayerNorm.weight"
+    assert current_name("cls.predictions.transform.LayerNorm.beta") == "cls.predictions.transform.LayerNorm.bias"
+    for name in ("layer.gamma", "bert.LayerNorm.gamma.x", "encoder.layer.0.attention.self.query.weight"):
+        assert current_name(name) == name
+
+
+@every_case
+def test_every_position_sees_both_sides(case: str) -> None:
+    model, ids = case_model(case), random_ids(1, 30)
+    with torch.no_grad():
+        before = model(ids)
+        for at in (0, 15, 29):
+            changed = ids.clone()
+            changed[:, at] = 5 + (changed[:, at] - 4) % (V - 5)
+            assert (model(changed) - before).abs().amax(-1).min() > 1e-4
+
+
+@every_case
+def test_what_a_checkpoint_lacks_is_one_line(case: str) -> None:
+    model, h = case_model(case), torch.zeros(1, 3, 48)
+    asked = {"masked": model.output, "pooler": model.pooled, "next_sentence": model.next_sentence}
+    expected = {"masked": (1, 3, V), "pooler": (1, 48), "next_sentence": (1, 2)}
+    for name, answer in asked.items():
+        if name in model.heads:
+            assert answer(h).shape == expected[name]
+        else:
+            with pytest.raises(UserError, match=rf"this {model.config.MODEL_TYPE} \(\w+\) has no "):
+                answer(h)
+
+
+def test_segments_where_there_are_none() -> None:
+    with pytest.raises(UserError, match="a distilbert has no segments"):
+        case_model("distilbert")(random_ids(1, 3), segments_BT=torch.zeros(1, 3, dtype=torch.long))
+
+
+def test_roberta_counts_tokens_past_padding() -> None:
+    positions = CountedPositions(6, 4, padding=1)
+    assert len(positions.weight) == 8
+    ids = torch.tensor([[0, 9, 2, 1, 1], [1, 1, 0, 9, 2], [9, 1, 9, 9, 9]])
+    assert positions.of(ids).tolist() == [[2, 3, 4, 1, 1], [1, 1, 2, 3, 4], [2, 1, 3, 4, 5]]
+    assert case_config("roberta").published()["max_position_embeddings"] == 142
+
+
+@every_case
+def test_a_whole_context_fits_and_no_token_more(case: str) -> None:
+    model = case_model(case, context=9)
+    with torch.no_grad():
+        assert model(random_ids(2, 9)).shape == (2, 9, 48)
+    with pytest.raises(ValueError, match="past the"):
+        model(random_ids(2, 10))
+
+
+@every_family
+def test_masked_words_can_be_learnt_by_heart(case: str) -> None:
+    model = build(case_config(case), torch.Generator().manual_seed(0))
+    assert isinstance(model, Encoder) and model.transform is not None and model.head is not None
+    ids, hidden = random_ids(2, 25), torch.rand(2, 25, generator=torch.Generator().manual_seed(0)) < 0.2
+    seen, loss_of = ids.masked_fill(hidden, 3), LinearCrossEntropy(chunk=16)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0)
+    for _ in range(70):
+        h_ND = model.transform(model(seen)[hidden])
+        loss = loss_of(h_ND, model.head.weight, model.head.bias, ids[hidden]) / hidden.sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert loss.item() < 0.05
+
+
+@every_case
+def test_every_weight_has_a_gradient(case: str) -> None:
+    model, ids = case_model(case), random_ids(2, 25)
+    segments = random_segments(model, ids)
+    found = answers(model, ids, None, segments)
+    found.pop("hidden") if len(found) > 1 else None
+    names = [name for name, _ in model.named_parameters()]
+    gradients = torch.autograd.grad(sum(t.square().sum() for t in found.values()), list(model.parameters()))
+    silent = [name for name, gradient in zip(names, gradients, strict=True) if gradient.abs().max() < 1e-9]
+    assert [name for name in silent if not name.endswith("key.bias")] == []  # softmax cannot see a key's bias
+
+
+@every_family
+def test_fresh_weights_start_at_the_loss_of_not_knowing(case: str) -> None:
+    model, ids = build(case_config(case), torch.Generator().manual_seed(0)).eval(), random_ids(4, 60)
+    with torch.no_grad():
+        loss = F.cross_entropy(model.output(model(ids)).flatten(0, 1), ids.flatten())
+    assert abs(loss.item() - torch.tensor(float(V)).log().item()) < 0.5
+
+
+@every_family
+def test_a_seed_gives_the_weights(case: str) -> None:
+    config = case_config(case)
+    one, same, other = (build(config, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
+    for (name, a), b, c in zip(one.named_parameters(), same.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a, c) == (a.dim() < 2), name  # norms and biases are not drawn
+
+
+@every_family
+def test_dropout_acts_in_training_only(case: str) -> None:
+    model, ids = case_model(case, dropout=0.3), random_ids(1, 40)
+    with torch.no_grad():
+        assert torch.equal(model(ids), model(ids))
+        torch.testing.assert_close(model(ids), case_model(case)(ids))
+        model.train()
+        assert not torch.allclose(model(ids), model(ids))
+
+
+@every_family
+def test_bf16_stays_near_fp32(case: str) -> None:
+    model, ids = case_model(case), random_ids(2, 65)
+    with torch.no_grad():
+        exact = model.output(model(ids))
+        rough = model.bfloat16().output(model(ids))
+    assert rough.dtype == torch.bfloat16
+    assert (rough.float() - exact).norm() < 0.05 * exact.norm()
+
+
+@every_case
+def test_a_model_without_memory_has_the_same_shapes(case: str) -> None:
+    with torch.device("meta"):
+        empty = build(case_config(case))
+    assert {n: p.shape for n, p in empty.named_parameters()} == {
+        n: p.shape for n, p in case_model(case).named_parameters()
+    }
+    assert all(p.is_meta for p in empty.parameters()) and not list(empty.buffers())
+
+
+def test_what_needs_the_next_token_refuses_an_encoder() -> None:
+    with pytest.raises(UserError, match="a bert reads from both sides and cannot continue text: give one of gpt2, "):
+        left_to_right(case_model("bert"), "continue text")
+
+
+SMALL = {"vocabulary": 50, "context": 16, "layers": 1, "width": 32, "heads": 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("bert", {"width": 50}, "width=50 must be a multiple of heads=4"),
+        ("bert", {"pooler": False}, "next_sentence reads the pooler"),
+        (
+            "bert",
+            {"activation": "tanh"},
+            "model.activation='tanh': input should be 'gelu', 'gelu_new', 'relu' or 'silu'",
+        ),
+        ("bert", {"segments": 0}, "model.segments=0: input should be greater than 0"),
+        ("roberta", {"next_sentence": True}, "unknown key model.next_sentence"),
+        ("roberta", {"padding": -1}, "model.padding=-1: input should be greater than or equal to 0"),
+        ("distilbert", {"segments": 2}, "unknown key model.segments"),
+        ("distilbert", {"pooler": True}, "unknown key model.pooler"),
+        ("distilbert", {"masked": 1}, "model.masked=1: input should be a valid boolean"),
+    ],
+)
+def test_an_impossible_encoder_is_one_line(name: str, values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        parse_config(name, {**SMALL, **values})
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("bert", {"architectures": ["BertLMHeadModel"]}, "['BertLMHeadModel'] is not supported (only BertModel, "),
+        ("bert", {"architectures": [["BertModel"]]}, "is not supported (only BertModel, "),
+        ("bert", {"is_decoder": True}, "is_decoder=True is not supported for bert"),
+        (
+            "bert",
+            {"position_embedding_type": "relative_key"},
+            "position_embedding_type='relative_key' is not supported",
+        ),
+        ("bert", {"pruned_heads": {"0": [1]}}, "settings this version does not know: pruned_heads"),
+        ("bert", {"embedding_size": 16}, "settings this version does not know: embedding_size"),
+        ("bert", {"hidden_act": "swish"}, "x: model.activation='swish'"),
+        ("roberta", {"max_position_embeddings": 2}, "x: model.context=0: input should be greater than 0"),
+        ("distilbert", {"dim": None}, "no dim: not the complete config.json of a distilbert"),
+    ],
+)
+def test_a_published_encoder_that_is_not_built_here_is_one_line(
+    name: str, values: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError) as error:
+        config_from_published({**parse_config(name, SMALL).published(), **values}, "x")
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_the_config_files_people_meet() -> None:
+    """The settings of bert-base-chinese, roberta-base and distilbert's SQuAD, as they were published."""
+    bert = {"model_type": "bert", "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12}
+    bert |= {"vocab_size": 21128, "max_position_embeddings": 512, "intermediate_size": 3072, "hidden_act": "gelu"}
+    chinese = {
+        **bert, "architectures": ["BertForMaskedLM"], "attention_probs_dropout_prob": 0.1, "directionality": "bidi",
+        "hidden_dropout_prob": 0.1, "initializer_range": 0.02, "layer_norm_eps": 1e-12, "pad_token_id": 0,
+        "pooler_fc_size": 768, "pooler_num_attention_heads": 12, "pooler_num_fc_layers": 3, "pooler_size_per_head": 128,
+        "pooler_type": "first_token_transform", "type_vocab_size": 2, "position_embedding_type": "absolute",
+        "gradient_checkpointing": False, "use_cache": True, "_num_labels": 5, "output_past": True, "pruned_heads": {},
+    }  # fmt: skip
+    config = config_from_published(chinese, "x")
+    assert (config.masked, config.pooler, config.next_sentence, config.ffn) == (True, False, False, 3072)
+    assert config_from_published({**bert, "architectures": ["BertModel"]}, "x").pooler
+    assert config_from_published(bert, "x").answers == frozenset()
+    roberta = {
+        **bert, "model_type": "roberta", "architectures": ["RobertaForMaskedLM"], "max_position_embeddings": 514,
+        "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "type_vocab_size": 1, "layer_norm_eps": 1e-5,
+    }  # fmt: skip
+    config = config_from_published(roberta, "x")
+    assert (config.context, config.padding, config.segments, config.norm_eps) == (512, 1, 1, 1e-5)
+    del roberta["layer_norm_eps"], roberta["type_vocab_size"], roberta["pad_token_id"]
+    config = config_from_published(roberta, "x")
+    assert (config.context, config.padding, config.segments, config.norm_eps) == (512, 1, 2, 1e-12)
+    distilbert = {
+        "model_type": "distilbert", "architectures": ["DistilBertForQuestionAnswering"], "activation": "gelu",
+        "attention_dropout": 0.1, "dim": 768, "dropout": 0.1, "hidden_dim": 3072, "max_position_embeddings": 512,
+        "n_heads": 12, "n_layers": 6, "qa_dropout": 0.1, "seq_classif_dropout": 0.2, "sinusoidal_pos_embds": True,
+        "tie_weights_": True, "vocab_size": 30522, "pad_token_id": 0, "initializer_range": 0.02,
+    }  # fmt: skip
+    assert config_from_published(distilbert, "x").answers == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "names", "built"),
+    [
+        ("bert", "BertForMaskedLM", ["bert.pooler.dense.bias", "cls.seq_relationship.bias", "cls.predictions.bias"],
+         {"masked", "pooler", "next_sentence"}),
+        ("bert", "BertModel", ["pooler.dense.weight", "embeddings.LayerNorm.gamma"], {"pooler"}),
+        ("bert", "BertModel", ["embeddings.LayerNorm.gamma"], set()),
+        ("bert", "BertForNextSentencePrediction", ["cls.seq_relationship.bias"], {"pooler", "next_sentence"}),
+        ("bert", "BertForSequenceClassification", ["bert.pooler.dense.bias", "classifier.bias"], {"pooler"}),
+        ("roberta", "RobertaModel", ["lm_head.bias", "roberta.embeddings.x"], {"masked"}),
+        ("roberta", "RobertaForMaskedLM", [], {"masked"}),
+        ("distilbert", "DistilBertModel", ["vocab_projector.bias"], {"masked"}),
+        ("distilbert", "DistilBertForTokenClassification", ["classifier.bias"], set()),
+    ],
+)  # fmt: skip
+def test_heads_are_those_that_the_weights_hold(name: str, asked: str, names: list[str], built: set[str]) -> None:
+    published = {**parse_config(name, SMALL).published(), "architectures": [asked]}
+    config = config_from_published(published, "x").as_stored(names)
+    assert config.answers == built == build(config).heads
