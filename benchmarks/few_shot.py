@@ -10,8 +10,9 @@ classes at random. Accuracy with and without contextual calibration, with Wilson
 over the seeds too, which is the figure to compare (one draw says little).
 
 `encoder`: the whole test part of banking77, 5 examples of each class drawn from its training part by seeds 1 … 5, at
-`yuwen apply`'s defaults. `tune` chose those defaults: on training rows only (examples and texts to classify both from
-train.csv, seeds from 100 on), it compares blends and label prompts; the test part is never opened.
+`yuwen apply`'s defaults. `tune` chose those defaults: on training rows only (25 of each class by seed 7; of these 5 are
+examples by seeds 100 … 109, the others are judged) it compares settings of `tasks.centroids` and label prompts; the
+test part is never opened.
 
 Data lies under $YUWEN_SHARED/data (default: ../shared beside the repository). Prints JSON, and writes it to
 benchmarks/results/few-shot-NAME.json.
@@ -21,25 +22,30 @@ from __future__ import annotations
 
 import argparse
 import csv
+import itertools
 import json
 import math
 import os
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import yuwen
-from yuwen import tasks
 from yuwen.interop.sentence import read_pooling
-from yuwen.tasks.centroids import BLEND, class_vectors
+from yuwen.tasks.batches import chunks
+from yuwen.tasks.calibrate import calibrate
+from yuwen.tasks.centroids import BLEND, NEAREST, SHRINKAGE, Classes
+from yuwen.tasks.classify import Scorer
 from yuwen.tasks.embed import Embedder
+from yuwen.tasks.language import language_of
+from yuwen.tasks.prompts import Prompt
 from yuwen.tasks.shots import Example, choose
-from yuwen.text import Document
 
 ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("YUWEN_SHARED", ROOT.parent / "shared")) / "data"
@@ -96,14 +102,13 @@ def sample(name: str) -> tuple[Rows, Rows]:
     return [test[n] for n in drawn], other or [row for n, row in enumerate(test) if n not in chosen]
 
 
-def examples(rows: Rows, labels: list[str], count: int, seed: int) -> list[Document]:
+def examples(rows: Rows, labels: list[str], count: int, seed: int) -> list[Example]:
     """`count` examples, spread over the classes as evenly as can be."""
     generator = random.Random(seed)
     order = [label for _ in range(-(-count // len(labels))) for label in generator.sample(labels, len(labels))][:count]
-    found = [generator.choice([text for text, own in rows if own == label]) for label in order]
-    together = list(zip(found, order, strict=True))
-    generator.shuffle(together)
-    return [Document(text, "examples", n, fields={"label": label}) for n, (text, label) in enumerate(together, 1)]
+    found = [Example(generator.choice([text for text, own in rows if own == label]), label) for label in order]
+    generator.shuffle(found)
+    return found
 
 
 def wilson(right: int, total: int, z: float = 1.959964) -> list[float]:
@@ -119,29 +124,35 @@ def accuracy(found: list[str], rows: Rows) -> dict[str, Any]:
     return {"accuracy": round(right / len(rows), 4), "interval": wilson(right, len(rows)), "texts": len(rows)}
 
 
-def decoder(loaded: Any, sets: list[str], counts: list[int], raw: bool, normalise: str) -> list[dict[str, Any]]:
-    results = []
+def decoder(loaded: Any, sets: list[str], counts: list[int], raw: bool, normalise: str) -> Iterator[dict[str, Any]]:
+    """One result for each set and number of examples; scored once, judged with and without calibration."""
     for name in sets:
         test, other = sample(name)
         labels = sorted({label for _, label in test})
+        language = language_of("".join(text for text, _ in test))
         for count in counts:
-            for calibration in (False, True):
-                runs = []
-                for seed in SHOT_SEEDS if count else (0,):
-                    shots = {"shots": examples(other, labels, count, seed)} if count else {}
-                    start = time.perf_counter()
-                    rows = tasks.classify(
-                        loaded, [text for text, _ in test], labels=labels, calibration=calibration,
-                        raw=raw or None, normalise=normalise, **shots,
-                    )  # fmt: skip
-                    found = [row["label"] for row in rows]
-                    seconds = round(time.perf_counter() - start, 1)
-                    runs.append({"seed": seed, **accuracy(found, test), "seconds": seconds})
-                mean = round(sum(run["accuracy"] for run in runs) / len(runs), 4)
-                result = {"set": name, "shots": count, "calibration": calibration, "accuracy": mean, "runs": runs}
-                print(json.dumps(result), flush=True)
-                results.append(result)
-    return results
+            runs = []
+            for seed in SHOT_SEEDS if count else SHOT_SEEDS[:1]:
+                shots = examples(other, labels, count, seed)
+                scorer = Scorer(
+                    loaded, labels, shots, Prompt.of("classify"),
+                    mean=normalise == "mean", raw=raw, language=language, calibrated=False,
+                )  # fmt: skip
+                start = time.perf_counter()
+                asked = (scorer.prepare(text, f"{name}:{n}") for n, (text, _) in enumerate(test, 1))
+                p_NK = np.concatenate([scorer(chunk) for chunk in chunks(asked, 128)])
+                seconds = time.perf_counter() - start
+                q_NK = calibrate(p_NK, scorer.prior(language))
+                plain, calibrated = ([labels[k] for k in found_NK.argmax(-1)] for found_NK in (p_NK, q_NK))
+                runs.append({
+                    "seed": seed if count else None,
+                    "plain": accuracy(plain, test),
+                    "calibrated": accuracy(calibrated, test),
+                    "seconds": round(seconds, 1),
+                })  # fmt: skip
+            kinds = ("plain", "calibrated")
+            means = {kind: round(sum(run[kind]["accuracy"] for run in runs) / len(runs), 4) for kind in kinds}
+            yield {"set": name, "shots": count, **means, "runs": runs}
 
 
 def banking(part: str) -> Rows:
@@ -150,63 +161,53 @@ def banking(part: str) -> Rows:
 
 
 def encoder(loaded: Any, per_class: int, draws: int) -> dict[str, Any]:
-    train, test = banking("train"), banking("test")
-    shots = [Document(text, "train.csv", n, fields={"label": label}) for n, (text, label) in enumerate(train, 1)]
-    runs = []
+    """What `tasks.classify` does with its defaults, the texts embedded once for all draws."""
+    train, test = ([Example(text, label) for text, label in banking(part)] for part in ("train", "test"))
+    labels, prompt = sorted({row.label for row in train}), Prompt.of("label")
+    embedder, start = Embedder(loaded, read_pooling(loaded.path)), time.perf_counter()
+    names_KD = embedder.texts([prompt.render("en", label=label) for label in labels])
+    states_ND = embedder.texts([row.text for row in test])
+    seconds, runs = time.perf_counter() - start, []
     for seed in range(1, draws + 1):
-        start = time.perf_counter()
-        rows = tasks.classify(
-            loaded, [text for text, _ in test], shots=shots, per_class=per_class, seed=seed,
-            pooling=read_pooling(loaded.path),
-        )  # fmt: skip
-        run = {"seed": seed, **accuracy([row["label"] for row in rows], test)}
-        runs.append({**run, "seconds": round(time.perf_counter() - start, 1)})
-        print(json.dumps(runs[-1]), flush=True)
+        shots = choose(train, per_class, seed)
+        own_N = torch.tensor([labels.index(shot.label) for shot in shots])
+        classes = Classes(names_KD, embedder.texts([shot.text for shot in shots]), own_N)
+        found = [labels[k] for k in classes.scores(states_ND).argmax(-1).tolist()]
+        runs.append({"seed": seed, **accuracy(found, [(row.text, row.label) for row in test])})
     shares = [run["accuracy"] for run in runs]
-    mean = sum(shares) / len(shares)
-    return {"set": "banking77", "per_class": per_class, "blend": BLEND, "accuracy": round(mean, 4),
-            "lowest": min(shares), "highest": max(shares), "runs": runs}  # fmt: skip
+    chosen = {"blend": BLEND, "nearest": NEAREST, "shrinkage": SHRINKAGE}
+    mean = {"accuracy": round(sum(shares) / len(shares), 4), "lowest": min(shares), "highest": max(shares)}
+    speed = {"texts_per_second": round(len(test) / seconds, 1)}
+    return {"set": "banking77", "per_class": per_class, **chosen, **mean, **speed, "runs": runs}
 
 
-LABEL_PROMPTS = [
-    "{}", "{}?", "This is about {}.", "My question is about {}.", "I have a question about {}.", "What about {}?",
-]  # fmt: skip
-
-
-def tune(loaded: Any, per_class: int = 5, draws: int = 10) -> list[dict[str, Any]]:
-    """Blends and label prompts, compared on training rows only."""
-    train = banking("train")
+def tune(loaded: Any, per_class: int) -> Iterator[dict[str, Any]]:
+    """Settings of `tasks.centroids`, compared on 25 training rows of each class; examples are not judged."""
+    generator, classes = random.Random(7), dict[str, list[str]]()
+    for text, label in banking("train"):
+        classes.setdefault(label, []).append(text)
+    names = sorted(classes)
+    texts = [generator.sample(classes[name], min(25, len(classes[name]))) for name in names]
+    own_N = torch.tensor([k for k, members in enumerate(texts) for _ in members])
     embedder = Embedder(loaded, read_pooling(loaded.path))
-    names = sorted({label for _, label in train})
-    states_ND = torch.nn.functional.normalize(embedder.texts([text for text, _ in train]), dim=-1)
-    place = {text: n for n, (text, _) in enumerate(train)}
-    known = {text: states_ND[n] for text, n in place.items()}
-
-    class Known:
-        """Texts that have been embedded before."""
-
-        def texts(self, texts: list[str]) -> torch.Tensor:
-            for text in texts:
-                if text not in known:
-                    known[text] = embedder.texts([text])[0]
-            return torch.stack([known[text] for text in texts])
-
-    own = torch.tensor([names.index(label) for _, label in train])
-    results = []
-    for prompt in LABEL_PROMPTS:
-        texts = [prompt.format(label.replace("_", " ")) for label in names]
-        for blend in (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6):
+    states_ND = embedder.texts([text for members in texts for text in members])
+    for prompt in ("{}", "{}?", "My question is about {}."):
+        names_KD = embedder.texts([prompt.format(name.replace("_", " ")) for name in names])
+        for blend, nearest, shrinkage in itertools.product((0.0, 0.2, 0.3, 0.4), (0.0, 0.3, 0.5), (0.5, 0.8, 1.0)):
             shares = []
-            for seed in range(100, 100 + draws):
-                shots = choose([Example(text, label) for text, label in train], per_class, seed)
-                vectors_KD = class_vectors(Known(), names, texts, shots, blend)  # type: ignore[arg-type]
-                right_N = (states_ND @ vectors_KD.T).argmax(-1) == own
-                right_N[[place[shot.text] for shot in shots]] = False
-                shares.append(int(right_N.sum()) / (len(train) - len(shots)))
-            result = {"label_prompt": prompt, "blend": blend, "accuracy": round(sum(shares) / len(shares), 4)}
-            print(json.dumps(result), flush=True)
-            results.append(result)
-    return sorted(results, key=lambda result: -result["accuracy"])
+            for seed in range(100, 110):
+                draw = random.Random(seed)
+                rows = [
+                    n for k in range(len(names)) for n in draw.sample((own_N == k).nonzero()[:, 0].tolist(), per_class)
+                ]
+                known = Classes(
+                    names_KD, states_ND[rows], own_N[rows], blend=blend, nearest=nearest, shrinkage=shrinkage
+                )
+                right_N = known.scores(states_ND).argmax(-1) == own_N
+                right_N[rows] = False
+                shares.append(int(right_N.sum()) / (len(own_N) - len(rows)))
+            setting = {"label_prompt": prompt, "blend": blend, "nearest": nearest, "shrinkage": shrinkage}
+            yield {**setting, "accuracy": round(sum(shares) / len(shares), 4)}
 
 
 def main() -> None:
@@ -229,16 +230,21 @@ def main() -> None:
         counts = [int(count) for count in arguments.shots.split(",")]
         settings |= {"sample": SAMPLE, "sample_seed": SAMPLE_SEED, "shot_seeds": SHOT_SEEDS, "raw": arguments.raw,
                      "normalise": arguments.normalise, "chat": loaded.chat and not arguments.raw}  # fmt: skip
-        results: Any = decoder(loaded, arguments.sets.split(","), counts, arguments.raw, arguments.normalise)
+        results = decoder(loaded, arguments.sets.split(","), counts, arguments.raw, arguments.normalise)
     elif arguments.mode == "encoder":
-        results = encoder(loaded, arguments.per_class, arguments.draws)
+        results = iter([encoder(loaded, arguments.per_class, arguments.draws)])
     else:
-        results = tune(loaded)
+        results = tune(loaded, arguments.per_class)
     name = arguments.name or re.sub(r"[^\w.-]+", "-", Path(arguments.model).stem.lower()).strip("-")
-    RESULTS.mkdir(exist_ok=True)
     out = RESULTS / f"few-shot-{arguments.mode}-{name}.json"
+    RESULTS.mkdir(exist_ok=True)
     settings["model"] = arguments.model if ":" in arguments.model else Path(arguments.model).name
-    out.write_text(json.dumps({**settings, "results": results}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    done = []
+    for result in results:  # written as they come: a set may take long
+        done.append(result)
+        print(json.dumps(result, ensure_ascii=False), flush=True)
+        text = json.dumps({**settings, "results": done}, ensure_ascii=False, indent=1)
+        out.write_text(text + "\n", encoding="utf-8")
     print(f"written to {out.relative_to(ROOT)}")
 
 

@@ -12,6 +12,7 @@ from task_models import Ready
 
 from yuwen.errors import UserError
 from yuwen.tasks import classify, embed, similar
+from yuwen.tasks.centroids import Classes
 from yuwen.text import Document
 
 TEXTS = [
@@ -104,23 +105,46 @@ def vector(ready: Ready, text: str) -> torch.Tensor:
     return by_hand(ready, text, Pooling())
 
 
-def test_classes_by_centre_and_label(reads: Ready) -> None:
-    shots = [
-        Document("the quick fox", "s", 1, fields={"label": "lazy_dog"}),
-        Document("a brown fox", "s", 2, fields={"label": "lazy_dog"}),
-        Document("alice and bob", "s", 3, fields={"label": "paris"}),
-    ]
-    rows = list(classify(reads, TEXTS, shots=shots, blend=0.25))
-    centres = [
-        F.normalize(torch.stack([vector(reads, shot.text) for shot in shots[:2]]).mean(0), dim=0),
-        vector(reads, shots[2].text),
-    ]
-    names = [vector(reads, "lazy dog"), vector(reads, "paris")]
-    classes = F.normalize(0.75 * torch.stack(centres) + 0.25 * torch.stack(names), dim=-1)
+def shot(text: str, label: str) -> Document:
+    return Document(text, "s", 1, fields={"label": label})
+
+
+def test_one_example_a_class_by_its_definition(reads: Ready) -> None:
+    rows = list(classify(reads, TEXTS, shots=[shot("a fox", "lazy_dog"), shot("bob", "paris")], blend=0.25))
+    examples = torch.stack([vector(reads, "a fox"), vector(reads, "bob")])
+    names = torch.stack([vector(reads, "lazy dog"), vector(reads, "paris")])
+    classes = F.normalize(0.75 * examples + 0.25 * names, dim=-1)
     for row in rows:
-        expected = (vector(reads, row["input"]) @ classes.T / 0.05).softmax(-1)
+        e = vector(reads, row["input"])
+        expected = ((0.7 * e @ classes.T + 0.3 * e @ examples.T) / 0.05).softmax(-1)
         assert list(row["scores"].values()) == pytest.approx(expected.tolist(), abs=1e-4)
         assert row["label"] == ["lazy_dog", "paris"][int(expected.argmax())]
+
+
+def test_classes_by_their_definition() -> None:
+    generator = torch.Generator().manual_seed(0)
+    names, examples, texts = (F.normalize(torch.randn(n, 6, generator=generator), dim=-1) for n in (3, 5, 4))
+    own = [0, 0, 0, 1, 1]  # the third class has a name only
+    means = [examples[:3].mean(0), examples[3:].mean(0)]
+    within = sum(torch.outer(x - means[k], x - means[k]) for x, k in zip(examples, own, strict=True)) / 3
+    shrunk = 0.2 * within + 0.8 * within.trace() / 6 * torch.eye(6)
+    root = torch.linalg.inv(torch.linalg.cholesky(shrunk)).T  # another root: cosines are the same
+
+    def seen(e: torch.Tensor) -> torch.Tensor:
+        return F.normalize((e - examples.mean(0)) @ root, dim=-1)
+
+    centres = F.normalize(torch.stack([seen(examples[:3]).mean(0), seen(examples[3:]).mean(0)]), dim=-1)
+    vectors = F.normalize(torch.cat([0.7 * centres + 0.3 * seen(names)[:2], seen(names)[2:]]), dim=-1)
+    cosines = seen(texts) @ vectors.T
+    to_examples = seen(texts) @ seen(examples).T
+    nearest = torch.stack([to_examples[:, :3].amax(1), to_examples[:, 3:].amax(1), cosines[:, 2]], dim=1)
+    found = Classes(names, examples, torch.tensor(own)).scores(texts)
+    assert torch.allclose(found, 0.7 * cosines + 0.3 * nearest, atol=1e-5)
+
+
+def test_examples_that_do_not_differ(reads: Ready) -> None:
+    rows = list(classify(reads, ["a dog"], shots=[shot("a dog", "x"), shot("a dog", "x"), shot("bob", "y")]))
+    assert rows[0]["label"] == "x" and sum(rows[0]["scores"].values()) == pytest.approx(1)
 
 
 def test_labels_alone(reads: Ready) -> None:
