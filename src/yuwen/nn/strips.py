@@ -40,7 +40,10 @@ def causal_attention(
     k_NTK, v_NTK = k_BGTK.reshape(B * G, T, K), v_BGTK.reshape(B * G, T, K)
     if rate:
         v_NTK = v_NTK * drop_scale(rate)
-    out_NSTK, _, _ = torch.ops.yuwen.causal_strips(q_NSTK, k_NTK, v_NTK, max(_ROWS, T // 4), rate)
+    learns = torch.is_grad_enabled() and (q_NSTK.requires_grad or k_NTK.requires_grad or v_NTK.requires_grad)
+    # called as an operator it makes PyTorch import its compiler first, two seconds before a first answer
+    run = torch.ops.yuwen.causal_strips if learns or torch.compiler.is_compiling() else _strip_by_strip
+    out_NSTK, _, _ = run(q_NSTK, k_NTK, v_NTK, max(_ROWS, T // 4), rate)
     return out_NSTK.view(B, H, T, K)
 
 
@@ -57,8 +60,9 @@ def _elements(N: int, S: int, T: int, rows: int) -> int:
     return sum(math.prod(shape) for *_, shape in _strips(N, S, T, rows))
 
 
-@torch.library.custom_op("yuwen::causal_strips", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
-def _forward(q_NSTK: Tensor, k_NTK: Tensor, v_NTK: Tensor, rows: int, rate: float) -> tuple[Tensor, Tensor, Tensor]:
+def _strip_by_strip(
+    q_NSTK: Tensor, k_NTK: Tensor, v_NTK: Tensor, rows: int, rate: float
+) -> tuple[Tensor, Tensor, Tensor]:
     """(out [N, S, T, K], the strips' weights laid behind each other, 1 where dropout keeps them or nothing)."""
     N, S, T, K = q_NSTK.shape
     out_NSTK = q_NSTK.new_empty(N, S, T, K)
@@ -75,6 +79,11 @@ def _forward(q_NSTK: Tensor, k_NTK: Tensor, v_NTK: Tensor, rows: int, rate: floa
             weights = weights * _strip(kept, offset, shape).to(weights.dtype)
         out_NSTK[:, :, start:end] = torch.bmm(weights, v_NTK[:, :end]).view(N, S, n, K)
     return out_NSTK, flat, kept
+
+
+_forward = torch.library.custom_op(
+    "yuwen::causal_strips", _strip_by_strip, mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,)
+)
 
 
 @torch.library.custom_op("yuwen::causal_strips_backward", mutates_args=())
