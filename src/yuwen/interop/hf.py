@@ -8,7 +8,6 @@ mapped rather than read and put in place of a model built without memory (on PyT
 from __future__ import annotations
 
 import functools
-import os
 import re
 import shutil
 import sys
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from yuwen.disk import sync
 from yuwen.errors import UserError
 from yuwen.interop.json_file import read_json, write_json
 from yuwen.interop.weight_files import SINGLE, WeightFiles, few, save_weights
@@ -83,9 +83,9 @@ def export_folder(
         partial = Path(temporary) / folder.name  # inside, so that its permissions are the usual ones
         save_folder(partial, model, tokenizer, generation=generation, dtype=dtype)
         for path in [*partial.iterdir(), partial]:
-            _sync(path)
+            sync(path)
         partial.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
 
 
 def check_free(folder: Path) -> None:
@@ -232,14 +232,6 @@ def _assign(model: nn.Module, weights: dict[str, Tensor]) -> None:
     for name, owner in tied.items():
         module, _, leaf = name.rpartition(".")
         setattr(model.get_submodule(module), leaf, model.get_parameter(owner))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _note(text: str) -> None:

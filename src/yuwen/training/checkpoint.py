@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -24,6 +23,7 @@ from typing import Any
 
 from torch import Tensor
 
+from yuwen.disk import sync
 from yuwen.errors import UserError
 
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -76,11 +76,11 @@ class Checkpoints:
             manifest = {str(path.relative_to(temporary)): _seal(path) for path in _files(temporary)}
             _write(temporary / "training" / "manifest.json", json.dumps(manifest, indent=1))
             for folder in (temporary / "training", temporary):
-                _sync(folder)
+                sync(folder)
             if final.exists():  # beyond `last`, so nobody's link points here
                 self._remove(final.name)
             temporary.rename(final)
-            _sync(self.run)
+            sync(self.run)
         except Exception as error:
             shutil.rmtree(temporary, ignore_errors=True)
             if isinstance(error, OSError) or "I/O error" in str(error) or "os error" in str(error):
@@ -129,7 +129,7 @@ class Checkpoints:
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(target)
         temporary.replace(self.run / name)
-        _sync(self.run)
+        sync(self.run)
 
     def _linked(self, name: str) -> int | None:
         """The step that a link names."""
@@ -181,7 +181,7 @@ def damaged(folder: Path) -> str | None:
 def _files(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
-            _sync(path)
+            sync(path)
             yield path
 
 
@@ -195,13 +195,4 @@ def _seal(path: Path) -> dict[str, Any]:
 
 def _write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    """Waits until the disk has it."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path)

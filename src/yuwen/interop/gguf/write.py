@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from yuwen.disk import sync
 from yuwen.errors import UserError
 from yuwen.interop.gguf.config import gguf_config
 from yuwen.interop.gguf.names import name_of, names
@@ -69,9 +70,9 @@ def write_gguf(
         mask = os.umask(0)
         os.umask(mask)
         Path(partial).chmod(0o666 & ~mask)  # as any new file; a temporary one is the owner's alone
-        _sync(Path(partial))
+        sync(Path(partial))
         Path(partial).rename(path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         Path(partial).unlink(missing_ok=True)
 
@@ -160,11 +161,3 @@ def _add(writer: Any, key: str, value: Any) -> None:
         writer.add_string(key, value)
     elif value:
         writer.add_array(key, value)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
