@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from yuwen.nn.dropout import drop_scale
 from yuwen.nn.strips import causal_attention
 
 SHAPES = [(2, 2, 5), (4, 2, 70), (4, 1, 130)]  # heads, kv_heads, length: one strip, two, three
@@ -27,6 +28,21 @@ def test_the_gradient_is_the_derivative(heads: int, kv_heads: int, length: int, 
 
     inputs = drawn(heads, kv_heads, length, torch.float64)
     assert torch.autograd.gradcheck(seeded, inputs, fast_mode=True, check_undefined_grad=False)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_compiled_graphs_meet_the_same_function(rate: float) -> None:
+    q, k, v = drawn(2, 2, 130, torch.float64)
+    rows = (q.reshape(4, 1, 130, 4) / 2, k.reshape(4, 130, 4), v.reshape(4, 130, 4))
+    torch.manual_seed(0)
+    eager = causal_attention(q, k, v, rate)
+    torch.manual_seed(0)
+    scale = drop_scale(rate) if rate else 1.0
+    operator, _, _ = torch.ops.yuwen.causal_strips(rows[0], rows[1], rows[2] * scale, 64, rate)
+    torch.testing.assert_close(operator.view_as(eager), eager)
+    upstream = torch.randn_like(eager)
+    expected = torch.autograd.grad(eager, (q, k, v), upstream)
+    torch.testing.assert_close(torch.autograd.grad(operator.view_as(eager), (q, k, v), upstream), expected)
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.25])

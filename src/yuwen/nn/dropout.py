@@ -31,7 +31,7 @@ def _dropped(rate: float) -> int:
 
 
 def _bytes(like: Tensor) -> Tensor:
-    drawn: Tensor = torch.ops.yuwen.random_bytes(like)
+    drawn: Tensor = (torch.ops.yuwen.random_bytes if torch.compiler.is_compiling() else _random_bytes)(like)
     return drawn
 
 
@@ -46,9 +46,6 @@ class Dropout(nn.Module):
         return dropout(x, self.rate) if self.training and self.rate else x
 
 
-# An operator of its own, so that a compiled graph calls it instead of drawing element by element. By its tag the
-# compiler never repeats a draw in the backward pass; it takes the tensor it decides about, so that no two are merged.
-@torch.library.custom_op("yuwen::random_bytes", mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,))
 def _random_bytes(like: Tensor) -> Tensor:
     """Uniform bytes from the default generator, uint8 in the shape of `like`."""
     words = torch.empty(-(-like.numel() // 8), dtype=torch.int64, device=like.device)
@@ -56,6 +53,13 @@ def _random_bytes(like: Tensor) -> Tensor:
     return words.view(torch.uint8)[: like.numel()].view(like.shape)
 
 
-@_random_bytes.register_fake
+# An operator of its own, so that a compiled graph calls it instead of drawing element by element. By its tag the
+# compiler never repeats a draw in the backward pass; it takes the tensor it decides about, so that no two are merged.
+_operator = torch.library.custom_op(
+    "yuwen::random_bytes", _random_bytes, mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,)
+)
+
+
+@_operator.register_fake
 def _(like: Tensor) -> Tensor:
     return torch.empty(like.shape, dtype=torch.uint8, device=like.device)

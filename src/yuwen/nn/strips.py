@@ -40,10 +40,11 @@ def causal_attention(
     k_NTK, v_NTK = k_BGTK.reshape(B * G, T, K), v_BGTK.reshape(B * G, T, K)
     if rate:
         v_NTK = v_NTK * drop_scale(rate)
-    learns = torch.is_grad_enabled() and (q_NSTK.requires_grad or k_NTK.requires_grad or v_NTK.requires_grad)
-    # called as an operator it makes PyTorch import its compiler first, two seconds before a first answer
-    run = torch.ops.yuwen.causal_strips if learns or torch.compiler.is_compiling() else _strip_by_strip
-    out_NSTK, _, _ = run(q_NSTK, k_NTK, v_NTK, max(_ROWS, T // 4), rate)
+    rows = max(_ROWS, T // 4)
+    if torch.compiler.is_compiling():
+        out_NSTK, _, _ = torch.ops.yuwen.causal_strips(q_NSTK, k_NTK, v_NTK, rows, rate)
+    else:  # an operator would make PyTorch import its compiler first: two seconds before a first answer or step
+        out_NSTK = _Strips.apply(q_NSTK, k_NTK, v_NTK, rows, rate)
     return out_NSTK.view(B, H, T, K)
 
 
@@ -60,9 +61,7 @@ def _elements(N: int, S: int, T: int, rows: int) -> int:
     return sum(math.prod(shape) for *_, shape in _strips(N, S, T, rows))
 
 
-def _strip_by_strip(
-    q_NSTK: Tensor, k_NTK: Tensor, v_NTK: Tensor, rows: int, rate: float
-) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(q_NSTK: Tensor, k_NTK: Tensor, v_NTK: Tensor, rows: int, rate: float) -> tuple[Tensor, Tensor, Tensor]:
     """(out [N, S, T, K], the strips' weights laid behind each other, 1 where dropout keeps them or nothing)."""
     N, S, T, K = q_NSTK.shape
     out_NSTK = q_NSTK.new_empty(N, S, T, K)
@@ -81,12 +80,6 @@ def _strip_by_strip(
     return out_NSTK, flat, kept
 
 
-_forward = torch.library.custom_op(
-    "yuwen::causal_strips", _strip_by_strip, mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,)
-)
-
-
-@torch.library.custom_op("yuwen::causal_strips_backward", mutates_args=())
 def _backward(
     d_NSTK: Tensor, q_NSTK: Tensor, k_NTK: Tensor, v_NTK: Tensor, flat: Tensor, kept: Tensor, rows: int, rate: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,7 +118,30 @@ def _strip(flat: Tensor, offset: int, shape: tuple[int, int, int]) -> Tensor:
     return flat[offset : offset + math.prod(shape)].view(shape)
 
 
-@_forward.register_fake
+class _Strips(torch.autograd.Function):
+    """The strips where nothing is compiled."""
+
+    @staticmethod
+    def forward(ctx: Any, q_NSTK: Tensor, k_NTK: Tensor, v_NTK: Tensor, rows: int, rate: float) -> Tensor:
+        out_NSTK, flat, kept = _forward(q_NSTK, k_NTK, v_NTK, rows, rate)
+        ctx.rows, ctx.rate = rows, rate
+        ctx.save_for_backward(q_NSTK, k_NTK, v_NTK, flat, kept)
+        return out_NSTK
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        q_NSTK, k_NTK, v_NTK, flat, kept = ctx.saved_tensors
+        return (*_backward(upstream[0], q_NSTK, k_NTK, v_NTK, flat, kept, ctx.rows, ctx.rate), None, None)
+
+
+# The strips within a compiled graph, which would otherwise take them apart.
+_operator = torch.library.custom_op(
+    "yuwen::causal_strips", _forward, mutates_args=(), tags=(torch.Tag.nondeterministic_seeded,)
+)
+_backward_operator = torch.library.custom_op("yuwen::causal_strips_backward", _backward, mutates_args=())
+
+
+@_operator.register_fake
 def _(q_NSTK: Tensor, k_NTK: Tensor, v_NTK: Tensor, rows: int, rate: float) -> tuple[Tensor, Tensor, Tensor]:
     N, S, T, K = q_NSTK.shape
     elements = _elements(N, S, T, rows)
@@ -133,7 +149,7 @@ def _(q_NSTK: Tensor, k_NTK: Tensor, v_NTK: Tensor, rows: int, rate: float) -> t
     return q_NSTK.new_empty(N, S, T, K), q_NSTK.new_empty(elements), kept
 
 
-@_backward.register_fake
+@_backward_operator.register_fake
 def _(
     d_NSTK: Tensor, q_NSTK: Tensor, k_NTK: Tensor, v_NTK: Tensor, flat: Tensor, kept: Tensor, rows: int, rate: float
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -150,4 +166,4 @@ def _differentiate(ctx: Any, d_NSTK: Tensor, *_: Tensor | None) -> tuple[Tensor,
     return (*torch.ops.yuwen.causal_strips_backward(d_NSTK, *ctx.saved_tensors, ctx.rows, ctx.rate), None, None)
 
 
-_forward.register_autograd(_differentiate, setup_context=_keep)
+_operator.register_autograd(_differentiate, setup_context=_keep)
