@@ -69,8 +69,9 @@ def main() -> int:
 
         model = Llama(str(given.model), vocab_only=True, verbose=False)
         name, reference = "llama.cpp", lambda line: model.tokenize(line.encode(), add_bos=False, special=False)
-    differing = [line for line in lines if tokenizer.encode(line) != reference(line)]
-    first = [{"line": x, "ours": tokenizer.encode(x), "theirs": reference(x)} for x in differing[:5]]
+    specials = given.transformers  # it reads special tokens out of any text
+    differing = [line for line in lines if tokenizer.encode(line, specials) != reference(line)]
+    first = [{"line": x, "ours": tokenizer.encode(x, specials), "theirs": reference(x)} for x in differing[:5]]
     answer = {"model": given.model.name, "reference": name, "lines": len(lines), "differ": len(differing)}
     print(json.dumps({**answer, "first": first}, ensure_ascii=False))
     return bool(differing)

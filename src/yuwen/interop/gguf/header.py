@@ -25,7 +25,7 @@ from yuwen.interop.gguf.types import Type, type_of
 
 Value = Any  # bool | int | float | str | list[str] | np.ndarray
 
-_SCALARS = {
+_SCALARS: dict[int, np.dtype[Any]] = {
     0: np.dtype("<u1"),
     1: np.dtype("<i1"),
     2: np.dtype("<u2"),

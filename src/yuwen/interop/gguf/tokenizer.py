@@ -99,8 +99,8 @@ def end_ids(settings: Mapping[str, Any]) -> list[int]:
 def _byte_level(settings: Mapping[str, Any], ids: dict[str, int]) -> tuple[Backend, bool]:
     name = settings.get("tokenizer.ggml.pre", "default")
     rule = cutting(name if isinstance(name, str) else repr(name))
-    merges = [tuple(merge.split(" ")) for merge in _texts(settings, "merges")]
-    if any(len(merge) != 2 for merge in merges):
+    merges = [merge.partition(" ")[::2] for merge in _texts(settings, "merges")]
+    if any(" " in right or not right for _, right in merges):
         raise UserError("tokenizer.ggml.merges holds what is not two pieces: a damaged vocabulary; download it again")
     backend = Backend(models.BPE(vocab=ids, merges=merges, ignore_merges=rule.whole_pieces))
     if (normalizer := rule.normalizer()) is not None:
