@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Filter = Callable[[Tensor], Tensor]
 _NEVER = float("-inf")
+_LIKELY = 1024  # a vocabulary of 262,144 takes 48 ms to sort, and 1 ms to find this many of
 
 
 class SamplingConfig(Config):
@@ -80,10 +81,16 @@ def top_k(scores_BV: Tensor, k: int) -> Tensor:
 
 def top_p(scores_BV: Tensor, p: float) -> Tensor:
     """Keeps the smallest set of best tokens whose probability reaches p (Holtzman et al. 2020, eq. 2)."""
-    ascending_BV, order_BV = scores_BV.sort()
-    out_BV = ascending_BV.softmax(-1).cumsum(-1) <= 1 - p  # the tail whose probability is not needed to reach p
-    out_BV[:, -1] = False
-    return scores_BV.masked_fill(out_BV.scatter(1, order_BV, out_BV), _NEVER)
+    p_BV = scores_BV.softmax(-1)
+    best = p_BV.topk(min(_LIKELY, p_BV.shape[1]))
+    if bool((best.values.sum(-1) >= p).all()):  # then all others are out
+        ids_BN, others_B1 = best.indices.sort().values, 1 - best.values.sum(-1, keepdim=True)
+        ids_BN = ids_BN.gather(1, scores_BV.gather(1, ids_BN).argsort(stable=True))  # from the least likely on
+    else:
+        ids_BN, others_B1 = scores_BV.argsort(), torch.zeros_like(p_BV[:, :1])
+    out_BN = others_B1 + p_BV.gather(1, ids_BN).cumsum(-1) <= 1 - p  # the tail that is not needed to reach p
+    out_BN[:, -1] = False
+    return scores_BV.masked_fill(torch.ones_like(p_BV, dtype=torch.bool).scatter(1, ids_BN, out_BN), _NEVER)
 
 
 def min_p(scores_BV: Tensor, p: float) -> Tensor:
@@ -158,8 +165,8 @@ class Sampler:
             self.seen_BV = self.seen_BV[list(rows)]
 
     def _draw(self, probabilities_BV: Tensor) -> Tensor:
-        drawn = [
-            torch.multinomial(row_V, 1, generator=generator)
-            for row_V, generator in zip(probabilities_BV, self.generators, strict=True)
-        ]
+        drawn = []
+        for row_V, generator in zip(probabilities_BV, self.generators, strict=True):
+            left = row_V.nonzero()[:, 0]  # a random number is made for each that could be drawn
+            drawn.append(left[torch.multinomial(row_V[left], 1, generator=generator)])
         return torch.cat(drawn)
