@@ -76,7 +76,7 @@ def test_no_copy_crosses_a_break_or_leaves_a_character(tokenizer: Tokenizer) -> 
     copier = Copier(tokenizer, "山里，庙里")
     places = [{3}, {6}]
     assert all(copier.may_end(p) for p in places) and not copier.may_end({1})
-    broken = Copier(tokenizer, "ab,cd", breaks=",")
+    broken = Copier(tokenizer, "ab,cd", breaks="[,;]")
     space = tokenizer.encode(" ")[0]  # may come first, and says nothing yet
     assert {p for id, ends_ in broken.first.items() if id != space for p in ends_} <= {1, 2, 4, 5}
     assert broken.starts == {0, 3} and not broken.longer({2})

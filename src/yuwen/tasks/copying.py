@@ -10,8 +10,10 @@ A copy begins and ends at the border of a word; Chinese characters are words her
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -50,9 +52,9 @@ class Copy:
 
 
 class Copier:
-    """What may be copied from one text by one tokenizer; no copy holds a character of `breaks`."""
+    """What may be copied from one text by one tokenizer; no copy holds a character that `breaks` matches."""
 
-    def __init__(self, tokenizer: Tokenizer, text: str, *, breaks: str = "\n") -> None:
+    def __init__(self, tokenizer: Tokenizer, text: str, *, breaks: str = r"\n") -> None:
         if tokenizer.kind in ("wordpiece", "word"):
             raise UserError(
                 f"a {tokenizer.kind} vocabulary leaves out spaces, so its tokens cannot be found in a text: "
@@ -63,7 +65,8 @@ class Copier:
         # places are in bytes, because tokens are
         bytes_ = itertools.accumulate((len(character.encode()) for character in text), initial=0)
         self._character = {place: n for n, place in enumerate(bytes_)}
-        broken = [place for place, n in self._character.items() if n < len(text) and text[n] in breaks]
+        marks = {match.start() for match in re.finditer(breaks, text)}
+        broken = [place for place, n in self._character.items() if n in marks]
         self._limit = _next(broken, len(self._raw))
         self.starts = {p for p, n in self._character.items() if self._word_starts(n) and self._limit[p] > p}
         self.first = self._tokens(self.starts, spaced=True)
@@ -109,9 +112,13 @@ class Copier:
 
 def ends(tokenizer: Tokenizer, end_ids: Sequence[int], begins: str = _ENDS) -> frozenset[int]:
     """The ids that end a copy: end tokens, and those whose text begins with one of these characters."""
-    marks = tuple(character.encode() for character in begins)
-    ids = (id for pieces in _vocabulary(tokenizer)[0].items() if pieces[0].startswith(marks) for id in pieces[1])
-    return frozenset({*ids, *end_ids})
+    return _beginning(tokenizer, begins) | frozenset(end_ids)
+
+
+@functools.lru_cache(maxsize=16)
+def _beginning(tokenizer: Tokenizer, characters: str) -> frozenset[int]:
+    marks = tuple(character.encode() for character in characters)
+    return frozenset(id for piece, ids in _vocabulary(tokenizer)[0].items() if piece.startswith(marks) for id in ids)
 
 
 def copy(

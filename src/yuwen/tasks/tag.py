@@ -28,8 +28,9 @@ from yuwen.text import Document
 NONE = {"zh": "无", "en": "none"}
 """What a prompt's examples say where a text holds no such span."""
 
-_BREAKS = "\n,;，；、。"
 _SEPARATORS = ",;，；、"
+_ENDS = f"\n{_SEPARATORS}。.!?！？"
+_BREAKS = rf"[\n{_SEPARATORS}。!?！？]|\.(?=\s|$)"  # a span stays within a sentence and an enumeration
 _LONGEST = 24  # tokens of one span
 _MOST = 32  # spans of one label in a text
 
@@ -94,17 +95,17 @@ class _Tagger:
     def _copies(self, batch: Read, row: int, copier: Copier, none: str) -> Iterator[tuple[str, float]]:
         """What the model lists after one prompt: pieces of the text with their scores, none twice."""
         tokenizer = tokenizer_of(self.loaded)
-        end_ids, separators = ends(tokenizer, self.loaded.end_ids, _BREAKS + "."), ends(tokenizer, (), _SEPARATORS)
+        end_ids, separators = ends(tokenizer, self.loaded.end_ids, _ENDS), ends(tokenizer, (), _SEPARATORS)
         room = self.loaded.model.config.context
         cache = batch.cache.branch(torch.tensor([row]))
         log_p_V = batch.logits_BV[row].float().log_softmax(-1)
         found: set[str] = set()
         while len(found) < _MOST and cache.length + _LONGEST < room:
             piece = copy(self.loaded, cache, log_p_V, copier, end_ids, _LONGEST, empty=True)
-            if piece is None or piece.text == none or piece.text in found:
-                return
+            if piece is None or piece.ended_by is None or piece.text == none or piece.text in found:
+                return  # a copy that nothing ended is no name
             found.add(piece.text)
             yield piece.text, piece.score
-            if piece.ended_by is None or piece.ended_by not in separators:
+            if piece.ended_by not in separators:
                 return
             log_p_V = step(self.loaded, cache, piece.ended_by)
