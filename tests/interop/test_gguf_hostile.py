@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from yuwen.errors import UserError
-from yuwen.interop.gguf import gguf_generation, load_gguf, write_gguf
+from yuwen.interop.gguf import gguf_generation, gguf_tokenizer, load_gguf, write_gguf
 from yuwen.tokens import TokenizerConfig, train
 
 HUGE = 1 << 62
@@ -88,6 +89,10 @@ LIES: dict[str, tuple[bytes, str]] = {
         file([ARCHITECTURE, setting("split.count", 2, struct.pack("<H", 4))], []),
         "llama-gguf-split --merge",
     ),
+    "a list of how many parts": (
+        file([ARCHITECTURE, setting("split.count", ARRAY, struct.pack("<IQ", U32, 2) + bytes(8))], []),
+        "llama-gguf-split --merge",
+    ),
     "a name with line breaks": (file([ARCHITECTURE], [tensor("a\n\x1b[2Jb", (4,), 77, 0)], BLOCK), "type number 77"),
 }
 
@@ -106,6 +111,23 @@ def refused(raw: bytes, said: str, folder: Path) -> None:
 @pytest.mark.parametrize("lie", LIES)
 def test_a_lie_is_one_line(lie: str, tmp_path: Path) -> None:
     refused(*LIES[lie], tmp_path)
+
+
+def test_lists_where_one_value_belongs(tmp_path: Path) -> None:
+    """Comparing an array gives an array, which is neither true nor false."""
+    names = [f"tokenizer.ggml.{name}_token_id" for name in ("eos", "eot", "bos", "padding")]
+    lists = [setting(name, ARRAY, struct.pack("<IQII", U32, 2, 1, 2)) for name in [*names, "tokenizer.chat_template"]]
+    (tmp_path / "m.gguf").write_bytes(file([*lists, words("tokenizer.ggml.tokens", ["a", "b"])], []))
+    assert gguf_generation(tmp_path / "m.gguf") == {"yuwen": {"chat": False}}
+    with pytest.raises(UserError, match="tokenizer.ggml.model .* cannot be read"):
+        gguf_tokenizer({"tokenizer.ggml.model": np.zeros(3)})
+
+
+def test_pieces_that_would_take_hours_to_take_apart() -> None:
+    """A piece of n letters can be made in n - 1 ways: the work grows with its square."""
+    values = {"tokenizer.ggml.model": "llama", "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>", "a" * 10**6]}
+    with pytest.raises(UserError, match="larger than any vocabulary"):
+        gguf_tokenizer({**values, "tokenizer.ggml.scores": np.zeros(4, np.float32)})
 
 
 def test_a_million_empty_texts_cost_little(tmp_path: Path) -> None:

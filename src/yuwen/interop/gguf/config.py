@@ -22,6 +22,7 @@ ARCHITECTURES = {
 }
 # What the file repeats of its tensors, or says of how it was made.
 _IDLE = ("vocab_size", "rope.dimension_count", "tensor_data_layout", "block_count", "attention.value_length")
+_KINDS = {True: "sliding_attention", False: "full_attention"}
 _LOCAL_BASE, _GLOBAL_EVERY = 10_000.0, 6  # Gemma 3's, which llama.cpp has in its code rather than in the file
 
 
@@ -75,7 +76,8 @@ def published_config(file: GGUFFile) -> tuple[str, dict[str, Any]]:
     if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise UserError(f"{file.path}: architecture {str(architecture)[:40]!r} is not one known here ({known})")
-    if file.settings.get("split.count", 0) not in (0, 1):
+    parts = file.settings.get("split.count", 0)
+    if not isinstance(parts, int) or parts > 1:
         raise UserError(f"{file.path}: one part of a split model: join the parts with llama-gguf-split --merge")
     asked = Asked(file, architecture)
     vocabulary, width = (*file.shape_of("token_embd.weight"), 0)[:2]
@@ -142,17 +144,29 @@ def _qwen3(file: GGUFFile, asked: Asked, config: dict[str, Any]) -> None:
 
 
 def _gemma3(file: GGUFFile, asked: Asked, config: dict[str, Any]) -> None:
-    every = asked.number("attention.sliding_window_pattern", int, _GLOBAL_EVERY)
     layers = config["num_hidden_layers"]
     config |= {
         "sliding_window": asked.number("attention.sliding_window", int),
-        "layer_types": ["sliding_attention" if (n + 1) % every else "full_attention" for n in range(layers)],
+        "layer_types": [_KINDS[slides] for slides in _sliding(asked, layers)],
         "rope_local_base_freq": asked.number("rope.freq_base_swa", float, _LOCAL_BASE),
         "query_pre_attn_scalar": gemma3_scale(layers, config["hidden_size"], config),
         "hidden_activation": "gelu_pytorch_tanh",
     }
     if "final_logit_softcapping" in asked:
         config["final_logit_softcapping"] = asked.number("final_logit_softcapping", float)
+
+
+def _sliding(asked: Asked, layers: int) -> list[bool]:
+    """Which layers slide: said of each, or by the number of the first that does not."""
+    name = "attention.sliding_window_pattern"
+    said = asked.values.get(name)
+    if isinstance(said, np.ndarray) and said.dtype == bool and len(said) == layers:
+        asked.asked.add(name)
+        return said.tolist()
+    every = asked.number(name, int, _GLOBAL_EVERY)
+    if every < 1:
+        raise UserError(f"{asked.path}: {asked.prefix}{name} is {every}, not a number of layers")
+    return [bool((n + 1) % every) for n in range(layers)]
 
 
 _OWN: dict[str, Callable[[GGUFFile, Asked, dict[str, Any]], None]] = {
@@ -186,7 +200,8 @@ def _scaling(file: GGUFFile, asked: Asked, config: Mapping[str, Any]) -> dict[st
 
 def _decimal(value: float) -> float:
     """A number kept in fp32, as one wrote it down: 1e-05, not 9.999999747378752e-06."""
-    single = np.float32(value)
+    with np.errstate(over="ignore"):
+        single = np.float32(value)
     return float(str(single)) if single == value else float(value)
 
 
@@ -258,8 +273,8 @@ def _gemma3_settings(config: Mapping[str, Any], sliding: Mapping[str, Any]) -> d
     kinds = config.get("layer_types")
     if kinds is None:
         every = config.get("sliding_window_pattern") or _GLOBAL_EVERY
-        kinds = ["sliding_attention" if (n + 1) % every else "full_attention" for n in range(layers)]
-    theirs = ["sliding_attention" if (n + 1) % _GLOBAL_EVERY else "full_attention" for n in range(layers)]
+        kinds = [_KINDS[bool((n + 1) % every)] for n in range(layers)]
+    theirs = [_KINDS[bool((n + 1) % _GLOBAL_EVERY)] for n in range(layers)]
     if list(kinds) != theirs:
         raise UserError(f"llama.cpp makes each {_GLOBAL_EVERY}th layer of a gemma3 global, not so here: use --to hf")
     scale = gemma3_scale(layers, config["hidden_size"], config)

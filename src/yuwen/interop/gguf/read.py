@@ -65,11 +65,15 @@ def gguf_generation(path: Path) -> dict[str, Any]:
     from yuwen.interop.gguf.tokenizer import end_ids
 
     file = GGUFFile(path)
-    values: dict[str, Any] = {"eos_token_id": end_ids(file.settings)}
+    try:
+        values: dict[str, Any] = {"eos_token_id": end_ids(file.settings)}
+    except UserError as error:
+        raise UserError(f"{file.path}: {error}") from None
     for name, key in (("bos_token_id", "bos_token_id"), ("pad_token_id", "padding_token_id")):
         values[name] = file.settings.get(f"tokenizer.ggml.{key}")
-    values = {name: value for name, value in values.items() if value not in (None, [])}
-    return {**values, "yuwen": {"chat": bool(file.settings.get("tokenizer.chat_template"))}}
+    values = {name: value for name, value in values.items() if type(value) is int or (name == "eos_token_id" and value)}
+    template = file.settings.get("tokenizer.chat_template")
+    return {**values, "yuwen": {"chat": isinstance(template, str) and template != ""}}
 
 
 def _tokenizer(file: GGUFFile) -> Tokenizer | None:

@@ -30,6 +30,7 @@ ROLES = {
     "pad_token": "padding_token_id",
     "mask_token": "mask_token_id",
 }
+_MOST_LETTERS, _LONGEST_PIECE = 1 << 24, 1024  # Gemma's 262,144 pieces have 2 million letters
 # Ends of a turn, which files often contain without naming them (`eot_token_id`).
 _ENDS = {
     *("<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>"),
@@ -43,15 +44,18 @@ def gguf_tokenizer(settings: Mapping[str, Any]) -> Tokenizer | None:
     UserError for a kind, or a rule of cutting, that is not known here, and for a vocabulary that contradicts itself.
     """
     model = settings.get("tokenizer.ggml.model", "none")
+    if not isinstance(model, str) or model not in ("gpt2", "llama", "none", "no_vocab"):
+        raise UserError(f"tokenizer.ggml.model {str(model)[:40]!r} cannot be read: only gpt2 and llama can")
     if model in ("none", "no_vocab"):
         return None
-    if model not in ("gpt2", "llama"):
-        raise UserError(f"tokenizer.ggml.model {str(model)[:40]!r} cannot be read: only gpt2 and llama can")
     pieces = _texts(settings, "tokens")
+    if sum(map(len, pieces)) > _MOST_LETTERS or max(map(len, pieces), default=0) > _LONGEST_PIECE:
+        raise UserError("tokenizer.ggml.tokens is larger than any vocabulary: a damaged file; download it again")
     kinds = _kinds(settings, len(pieces))
     # what was only added to fill the rows of the embedding is no token
-    ids = {piece: id for id, piece in enumerate(pieces) if piece and not _fills(piece, id, kinds[id])}
-    if len(ids) != sum(bool(piece) and not _fills(piece, id, kinds[id]) for id, piece in enumerate(pieces)):
+    filling = {id for id in np.flatnonzero(kinds == UNUSED).tolist() if pieces[id] == f"[PAD{id}]"}
+    ids = {piece: id for id, piece in enumerate(pieces) if piece and id not in filling}
+    if len(ids) + len(filling) != sum(map(bool, pieces)):
         raise UserError("tokenizer.ggml.tokens holds a piece twice: a damaged vocabulary; download the file again")
     roles = _roles(settings, pieces, sentencepiece=model == "llama")
     try:
@@ -91,9 +95,9 @@ def end_ids(settings: Mapping[str, Any]) -> list[int]:
     if not isinstance(pieces, list):
         return []
     kinds = _kinds(settings, len(pieces))
-    named = {settings.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")}
-    found = {int(id) for id in np.flatnonzero(kinds == CONTROL) if pieces[id] in _ENDS}
-    return sorted(found | {id for id in named if type(id) is int and 0 <= id < len(pieces)})
+    named = [settings.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
+    found = [id for id in np.flatnonzero(kinds == CONTROL).tolist() if pieces[id] in _ENDS]
+    return sorted({*found, *(id for id in named if type(id) is int and 0 <= id < len(pieces))})
 
 
 def _byte_level(settings: Mapping[str, Any], ids: dict[str, int]) -> tuple[Backend, bool]:
@@ -132,7 +136,8 @@ def merges_of(ids: Mapping[str, int], kinds: np.ndarray, scores: np.ndarray) -> 
 
     Only pieces that text can become take part: so what a person typed never turns into a control token.
     """
-    usable = {piece: id for piece, id in ids.items() if kinds[id] in (NORMAL, UNUSED)}
+    joins = np.isin(kinds, (NORMAL, UNUSED)).tolist()
+    usable = {piece: id for piece, id in ids.items() if joins[id]}
     merges: list[tuple[str, str]] = []
     listed = np.fromiter(usable.values(), np.int64, len(usable))
     wholes = list(usable)
@@ -173,10 +178,6 @@ def _kinds(settings: Mapping[str, Any], count: int) -> np.ndarray:
     if not isinstance(value, np.ndarray) or len(value) != count:
         raise UserError("tokenizer.ggml.token_type is not one number for each piece: download the file again")
     return value
-
-
-def _fills(piece: str, id: int, kind: int) -> bool:
-    return kind == UNUSED and piece == f"[PAD{id}]"
 
 
 def _roles(settings: Mapping[str, Any], pieces: Sequence[str], sentencepiece: bool) -> dict[str, str]:
