@@ -14,7 +14,7 @@ from torch import Tensor
 
 
 class Allowed(NamedTuple):
-    """A resolved mask. `table` [B or 1, 1, T, S] is True where a query may look; None means only `causal` restricts."""
+    """A resolved mask. `table` [B or 1, 1, T or 1, S] is True where a query may look; None: only `causal` restricts."""
 
     causal: bool
     table: Tensor | None
@@ -24,7 +24,7 @@ class Mask:
     """Base of all masks."""
 
     def table(self, queries_T: Tensor, keys_S: Tensor) -> Tensor:
-        """Boolean [B or 1, 1, T, S]: may the query in slot t look at the key in slot s?"""
+        """Boolean [B or 1, 1, T or 1, S]: may the query in slot t look at the key in slot s?"""
         raise NotImplementedError
 
     def resolve(self, queries: int, keys: int, device: torch.device) -> Allowed:
@@ -103,7 +103,7 @@ class Padding(Mask):
     keep_BS: Tensor
 
     def table(self, queries_T: Tensor, keys_S: Tensor) -> Tensor:
-        return self.keep_BS[:, None, None, keys_S].expand(-1, -1, len(queries_T), -1)
+        return self.keep_BS[:, None, None, keys_S]  # the same for every query: a kernel reads it once
 
 
 @dataclass(frozen=True, eq=False)
