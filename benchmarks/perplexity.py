@@ -3,8 +3,8 @@
     python benchmarks/perplexity.py MODEL TEXT [--window 1024] [--stride 1024] [--parts 4] [--out FILE.json]
 
 MODEL is a Hugging Face folder or a .gguf file. The text is cut into `parts` pieces of whole lines; for each, one side
-scores it and then the other, so that both meet the same machine. Needs transformers (and accelerate for .gguf), which
-`make install` brings. Everything is fp32.
+scores it and then the other, so that both meet the same machine. Needs transformers, which `make install` brings, and
+for .gguf files `pip install accelerate` beside it. Everything is fp32.
 """
 
 from __future__ import annotations
