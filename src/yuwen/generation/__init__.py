@@ -3,6 +3,7 @@
 prompt     the user's words → ids, with the chat template or without
 decoding   model + cache: ids of a batch → scores of each row's next token
 sampling   scores → the next token
+constrained, schema, spelling   text that a JSON schema allows: the grammar, its faults, the bytes of each id
 stop       text that never shows a stop string, nor a part of one
 generate   the loop that joins them: `stream` and `generate`
 """
