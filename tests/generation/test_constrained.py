@@ -23,7 +23,7 @@ SCHEMA: dict[str, Any] = {
     "properties": {
         "name": {"type": "string", "maxLength": 8},
         "kind": {"enum": ["very good", "山里", "bad"]},
-        "age": {"type": "integer", "minimum": -5, "maximum": 130},
+        "age": {"type": "integer", "minimum": 1, "maximum": 130},
         "tags": {"type": "array", "items": {"type": "string", "maxLength": 3}, "maxItems": 3},
         "known": {"type": "boolean"},
     },
@@ -139,7 +139,7 @@ def test_every_kind_of_vocabulary(spelled: Tokenizer) -> None:
     for row in draw(model, spelled, SCHEMA, rows=4):
         value = json.loads(row.text)
         assert row.finish_reason == "stop" and set(value) - {"known"} == set(SCHEMA["required"])
-        assert value["kind"] in SCHEMA["properties"]["kind"]["enum"] and -5 <= value["age"] <= 130
+        assert value["kind"] in SCHEMA["properties"]["kind"]["enum"] and 1 <= value["age"] <= 130
         assert len(value["name"]) <= 8 and all(len(tag) <= 3 for tag in value["tags"])
         assert row.text == json.dumps(value, ensure_ascii=False) or "\\u" in row.text
 
