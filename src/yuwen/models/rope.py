@@ -130,4 +130,5 @@ def an_object(values: Mapping[str, Any], key: str, where: str) -> Mapping[str, A
     said = values.get(key)
     if said is not None and not isinstance(said, Mapping):
         raise UserError(f"{where}: {key}={said!r} is not an object of settings")
-    return said or {}
+    said = said or {}
+    return {"rope_type": said["type"], **said} if "type" in said else said  # the old name of the kind
