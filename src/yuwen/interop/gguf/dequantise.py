@@ -22,7 +22,9 @@ from torch import Tensor
 from yuwen.interop.gguf.header import TensorInfo
 
 FLOATS = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_PIECE = 1 << 18  # weights unpacked at once: a megabyte of fp32
+# Weights unpacked at once: they stay in the cache, and PyTorch splits nothing below 32,768 between threads, which would
+# wait for each other ten times a piece.
+_PIECE = 32_000
 
 
 def read_tensor(file: mmap.mmap, info: TensorInfo, dtype: torch.dtype) -> Tensor:
@@ -62,27 +64,29 @@ def _by_gguf(blocks: np.ndarray, name: str) -> Tensor:
 
 def _q8_0(blocks: Tensor, w: Tensor) -> None:
     w.copy_(blocks[:, 2:].view(torch.int8))
-    w.mul_(_half(blocks, 0))
+    w.mul_(_halves(blocks, 1))
 
 
 def _q4_0(blocks: Tensor, w: Tensor) -> None:
     _nibbles(blocks[:, 2:], w)
-    w.sub_(8).mul_(_half(blocks, 0))
+    w.sub_(8).mul_(_halves(blocks, 1))
 
 
 def _q4_1(blocks: Tensor, w: Tensor) -> None:
     _nibbles(blocks[:, 4:], w)
-    w.mul_(_half(blocks, 0)).add_(_half(blocks, 2))
+    halves = _halves(blocks, 2)
+    w.mul_(halves[:, :1]).add_(halves[:, 1:])
 
 
 def _q5_0(blocks: Tensor, w: Tensor) -> None:
     _fives(blocks[:, 2:6], blocks[:, 6:], w)
-    w.sub_(16).mul_(_half(blocks, 0))
+    w.sub_(16).mul_(_halves(blocks, 1))
 
 
 def _q5_1(blocks: Tensor, w: Tensor) -> None:
     _fives(blocks[:, 4:8], blocks[:, 8:], w)
-    w.mul_(_half(blocks, 0)).add_(_half(blocks, 2))
+    halves = _halves(blocks, 2)
+    w.mul_(halves[:, :1]).add_(halves[:, 1:])
 
 
 _UNPACK: dict[str, Callable[[Tensor, Tensor], None]] = {
@@ -94,9 +98,9 @@ _UNPACK: dict[str, Callable[[Tensor, Tensor], None]] = {
 }
 
 
-def _half(blocks: Tensor, at: int) -> Tensor:
-    """The fp16 number at that byte of each block, [N, 1] in fp32."""
-    return blocks[:, at : at + 2].contiguous().view(torch.float16).float()
+def _halves(blocks: Tensor, count: int) -> Tensor:
+    """The fp16 numbers that each block begins with, [N, count] in fp32."""
+    return blocks[:, : 2 * count].contiguous().view(torch.float16).float()
 
 
 def _nibbles(packed: Tensor, w: Tensor) -> None:
