@@ -27,6 +27,9 @@ class Tokenizer:
 
     def __init__(self, backend: Backend, settings: Mapping[str, Any]) -> None:
         """`settings` are those of tokenizer_config.json. The backend must cut and pad nothing."""
+        self.size = pieces.size_of(backend)
+        if self.size > _MOST_IDS:  # before to_str, which would write down every hole in such a vocabulary
+            raise UserError(f"a tokenizer with an id of {self.size - 1:,}: no vocabulary is so large; get it anew")
         self._backend = backend
         self._backend.encode_special_tokens = True  # "<|endoftext|>" in a person's text stays text
         self._settings = dict(settings)
@@ -36,11 +39,6 @@ class Tokenizer:
         if self.kind == "word" and split == {"Regex": EACH_CHARACTER} and described["normalizer"] is None:
             self.kind = "char"
         self.byte_level = '"ByteLevel"' in json.dumps(described["decoder"])  # pieces in GPT-2's letters for bytes
-        self.size = pieces.size_of(backend)
-        if self.size > _MOST_IDS:
-            raise UserError(
-                f"a tokenizer with an id of {self.size - 1:,}: no vocabulary is so large; get its files anew"
-            )
         added = backend.get_added_tokens_decoder()
         self.special_ids = frozenset(id for id, token in added.items() if token.special)
         self.chat_template: str | None = self._settings.get("chat_template")
