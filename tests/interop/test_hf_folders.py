@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,12 @@ every_family = pytest.mark.parametrize("case", ["gpt2", "llama", "qwen3"])
 TEXTS = ["语文是语言和文字。", "Language, don't\n\n\tstop — 2024!", "  新华社 <|endoftext|> <b>&amp;</b> 𠮷 é", ""]
 
 
+def their_tokenizer(case: str, folder: Path) -> Any:
+    """As AutoTokenizer opens it; but that takes Qwen2's own splitting for every qwen2, whatever tokenizer.json says."""
+    kind = transformers.PreTrainedTokenizerFast if case == "qwen2" else transformers.AutoTokenizer
+    return kind.from_pretrained(folder)
+
+
 @every_case
 def test_what_we_save_transformers_opens(case: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
     model = small_model(case)
@@ -35,7 +42,7 @@ def test_what_we_save_transformers_opens(case: str, tokenizer: Tokenizer, tmp_pa
 @every_case
 def test_the_same_tokens(case: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
     save_folder(tmp_path, small_model(case), tokenizer)
-    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    theirs = their_tokenizer(case, tmp_path)
     for text in TEXTS:
         if "<|" not in text:  # transformers reads special tokens out of plain text, encode does only when told
             assert theirs(text)["input_ids"] == tokenizer.encode(text)
@@ -51,7 +58,7 @@ def test_the_same_greedy_text(case: str, tokenizer: Tokenizer, tmp_path: Path) -
     model = small_model(case)
     save_folder(tmp_path, model, tokenizer, generation={"chat": False})
     theirs = opened_by_transformers(tmp_path)
-    opened = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    opened = their_tokenizer(case, tmp_path)
     for text in TEXTS[:2]:
         prompt = opened(text, return_tensors="pt")
         with torch.no_grad():
