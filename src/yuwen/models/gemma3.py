@@ -21,7 +21,7 @@ from yuwen.models.decoder import Decoder, initialise
 from yuwen.models.llama import LlamaConfig, rotary
 from yuwen.models.llama import weights as llama_weights
 from yuwen.models.local_global import LocalGlobalDecoder
-from yuwen.models.rope import an_object, one_rope, published_rope
+from yuwen.models.rope import an_object, old_spelling, one_rope, published_rope
 from yuwen.models.weights import Entry, Same, per_layer
 from yuwen.nn import (
     Attention,
@@ -109,7 +109,7 @@ def _rope(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     odd = sorted(str(key) for key in set(rope) - set(_KINDS.values()))
     if odd:
         raise UserError(f"{where}: rope_parameters of a {Gemma3Config.MODEL_TYPE} are by kind of layer, not {odd[0]}")
-    far = {**an_object(rope, "full_attention", where), **an_object(values, "rope_scaling", where)}
+    far = {**an_object(rope, "full_attention", where), **old_spelling(values, where)}
     theta, scaling = one_rope(far, values.get("max_position_embeddings"), where)
     local_theta, squeezed = one_rope(an_object(rope, "sliding_attention", where), None, where)
     if squeezed is not None:

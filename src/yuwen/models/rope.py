@@ -93,7 +93,7 @@ def published_rope(theta: float, scaling: RopeScaling | None) -> dict[str, Any]:
 def read_rope(values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Rewrites the published rotary settings, old spelling or new, to `rope_theta` and our own `rope_scaling`."""
     values = dict(values)
-    merged = {**an_object(values, "rope_parameters", where), **an_object(values, "rope_scaling", where)}
+    merged = {**an_object(values, "rope_parameters", where), **old_spelling(values, where)}
     values.pop("rope_parameters", None)
     values.pop("rope_scaling", None)
     theta, scaling = one_rope(merged, values.get("max_position_embeddings"), where)
@@ -123,6 +123,13 @@ def one_rope(said: Mapping[str, Any], context: Any, where: str) -> tuple[Any, di
     else:
         taken.pop("original_context", None)  # written along by some tools, read by none
     return said.get("rope_theta"), {**taken, "kind": kind}
+
+
+def old_spelling(values: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    """What `rope_scaling` says, its kind under the newer name: beside `rope_parameters` it must not be overlooked."""
+    said = an_object(values, "rope_scaling", where)
+    kind = said.get("rope_type") or said.get("type")
+    return {**said, "rope_type": kind} if kind else said
 
 
 def an_object(values: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
