@@ -27,9 +27,13 @@ def vocabulary_bytes(backend: Backend, byte_level: bool) -> list[bytes]:
     table = [b""] * size_of(backend)
     added = backend.get_added_tokens_decoder()
     for piece, id in backend.get_vocab(with_added_tokens=True).items():
-        if byte_level and id not in added and all(letter in _LETTERS for letter in piece):
-            table[id] = bytes(_LETTERS[letter] for letter in piece)
-        elif match := _FALLBACK.fullmatch(piece):
+        if byte_level and id not in added:
+            try:
+                table[id] = bytes(map(_LETTERS.__getitem__, piece))
+                continue
+            except KeyError:  # a piece with letters that stand for no byte
+                pass
+        if match := _FALLBACK.fullmatch(piece):
             table[id] = bytes([int(match[1], 16)])
         else:
             table[id] = (piece if id in added else piece.replace("▁", " ")).encode("utf-8", "replace")
