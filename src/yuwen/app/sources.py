@@ -25,9 +25,10 @@ _WANTED = [
     "chat_template.jinja",
     # how sentence-transformers makes one vector of a text
     "modules.json",
-    "sentence_bert_config.json",
+    "sentence_*bert*_config.json",
     "config_sentence_transformers.json",
     "*_Pooling/config.json",
+    "*_Normalize/config.json",
 ]
 
 
