@@ -33,7 +33,7 @@ def small(name: str, vocabulary: int = 300) -> Decoder:
 
 @pytest.fixture(params=["gpt2", "llama", "qwen3"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path, tokenizer: Tokenizer) -> Path:
-    save_folder(tmp_path / request.param, small(request.param), tokenizer, generation={"chat": False})
+    save_folder(tmp_path / request.param, small(request.param), tokenizer, generation={"yuwen": {"chat": False}})
     return tmp_path / request.param
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from task_models import Ready, decoder
-from test_reading import naive
+from test_task_reading import naive
 
 from yuwen.errors import UserError
 from yuwen.tasks import classify

@@ -26,7 +26,7 @@ def render(template: str, variables: Mapping[str, Any], span: str) -> str:
     """
     if len(template) > _LONGEST:
         raise UserError(f"the chat template has {len(template):,} characters: no model's is that long")
-    answer = _workshop.ask({"template": template, "variables": variables}, span)
+    answer = _workshop.ask({"template": template, "variables": variables, "span": span})
     if answer is None:
         raise UserError(
             "the chat template takes too long or too much memory: it was stopped; give another or use --raw"
@@ -43,11 +43,11 @@ class _Workshop:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
-    def ask(self, request: Mapping[str, Any], span: str) -> dict[str, str] | None:
+    def ask(self, request: Mapping[str, Any]) -> dict[str, str] | None:
         """Its answer; None if it ended instead."""
         line = json.dumps(request, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
         with self._lock:
-            process = self._process or self._start(span)
+            process = self._process or self._start()
             assert process.stdin is not None and process.stdout is not None
             try:
                 process.stdin.write(line)
@@ -70,13 +70,13 @@ class _Workshop:
             process.kill()
             process.communicate()
 
-    def _start(self, span: str) -> subprocess.Popen[bytes]:
+    def _start(self) -> subprocess.Popen[bytes]:
         paths = [path for path in sys.path if path]  # its imports are ours, and none comes from the current folder
         code = (
             f"import sys; sys.path[:] = {paths!r}; import runpy; runpy.run_path({str(PROGRAM)!r}, run_name='__main__')"
         )
         self._process = subprocess.Popen(
-            [sys.executable, "-S", "-c", code, span],
+            [sys.executable, "-S", "-c", code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -1,8 +1,9 @@
 """The program in which chat templates run: a process of its own, because a template may come from anywhere.
 
-It reads one JSON object a line, {"template", "variables"}, and answers each with {"text"} or {"refused"}. The template
-language is that of `transformers`, in the same sandbox. A template that uses more than MEMORY or SECONDS of processor
-time ends this process, and nothing else. Run by `tokens.template`; imports nothing of yuwen, so that it starts quickly.
+It reads one JSON object a line, {"template", "variables", "span"}, and answers each with {"text"} or {"refused"}. The
+template language is that of `transformers`, in the same sandbox. A template that uses more than MEMORY or SECONDS of
+processor time ends this process, and nothing else. Run by `tokens.template`; imports nothing of yuwen, so that it
+starts quickly.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Generation(jinja2.ext.Extension):
     """`{% generation %} … {% endgeneration %}`, by which a template says what the assistant wrote."""
 
     tags = {"generation"}
-    span = ""  # stands before and behind it
+    span = ""  # stands before and behind it: that of the request being answered
 
     def parse(self, parser: jinja2.parser.Parser) -> jinja2.nodes.Node:
         line = next(parser.stream).lineno
@@ -37,7 +38,7 @@ class Generation(jinja2.ext.Extension):
         return jinja2.nodes.CallBlock(self.call_method("_mark"), [], [], body).set_lineno(line)
 
     def _mark(self, caller: Callable[[], str]) -> str:
-        return f"{self.span}{caller()}{self.span}"
+        return f"{Generation.span}{caller()}{Generation.span}"
 
 
 def _refuse(message: str) -> None:
@@ -71,6 +72,7 @@ def _rendered(template: str, variables: dict[str, Any]) -> str:
 
 def _answer(line: bytes) -> dict[str, str]:
     request = json.loads(line)
+    Generation.span = request["span"]
     try:
         return {"text": _rendered(request["template"], request["variables"])}
     except MemoryError:
@@ -89,9 +91,8 @@ def _watch(seconds: float) -> None:
         faulthandler.cancel_dump_traceback_later()
 
 
-def main(span: str) -> None:
+def main() -> None:
     """Answers requests from stdin until it closes."""
-    Generation.span = span
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the program that asks
     try:
         import resource
@@ -108,4 +109,4 @@ def main(span: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main()
