@@ -117,6 +117,11 @@ class Terminal:
     def send(self, text: str) -> None:
         os.write(self.master, text.encode())
 
+    def interrupt(self) -> None:
+        """Ctrl-C at a prompt, as late as a hand is: Python does not see one between writing a prompt and waiting."""
+        time.sleep(1)
+        self.send("\x03")
+
     def until(self, said: str, seconds: float = 120) -> bytes:
         """What comes before and with a text that has not been waited for yet."""
         end = time.monotonic() + seconds
@@ -159,7 +164,7 @@ def test_a_conversation_at_a_terminal(folder: Path, tmp_path: Path) -> None:
     terminal.send("/undo\n")
     terminal.until("(taken back")
     terminal.until("> ")
-    terminal.send("\x03")
+    terminal.interrupt()
     terminal.until("Ctrl-C again leaves")
     terminal.until("> ")
     terminal.send("/nothing\n")
@@ -168,10 +173,10 @@ def test_a_conversation_at_a_terminal(folder: Path, tmp_path: Path) -> None:
     terminal.send("/help\n")
     terminal.until("/quit")
     terminal.until("> ")
-    terminal.send("\x03")
+    terminal.interrupt()
     terminal.until("Ctrl-C again leaves")
     terminal.until("> ")
-    terminal.send("\x03")
+    terminal.interrupt()
     assert terminal.close() == 0
 
 
@@ -186,7 +191,7 @@ def test_an_answer_then_two_interrupts_leave(folder: Path) -> None:
     os.killpg(terminal.process.pid, signal.SIGINT)
     terminal.until("(interrupted)")
     terminal.until("> ")
-    terminal.send("\x03")
+    terminal.interrupt()
     assert terminal.close() == 0
 
 
