@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from yuwen.cli._dtype import Dtype
+from yuwen.cli._model import Model
 from yuwen.cli._output import Json, note, print_json
 from yuwen.errors import UserError
 
@@ -15,7 +16,7 @@ app = typer.Typer()
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A run folder, a Hugging Face folder, or hf:org/name.", metavar="MODEL")],
+    model: Model,
     data: Annotated[str, typer.Option(help="A path, folder, glob, sample:NAME or hf:…; DATA[95%:] is its last 5 %.")],
     window: Annotated[int | None, typer.Option(help="Tokens read at once: the context, at most 2048.")] = None,
     stride: Annotated[int | None, typer.Option(help="A new window every N tokens: half a window.")] = None,

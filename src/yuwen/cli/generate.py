@@ -8,6 +8,7 @@ import typer
 
 from yuwen.cli import _sampling as s
 from yuwen.cli._dtype import Dtype
+from yuwen.cli._model import Model
 from yuwen.cli._output import Json, note, print_json
 from yuwen.errors import UserError
 
@@ -16,7 +17,7 @@ app = typer.Typer()
 
 @app.command()
 def generate(
-    model: Annotated[str, typer.Argument(help="A run folder, a Hugging Face folder, or hf:org/name.", metavar="MODEL")],
+    model: Model,
     prompt: Annotated[str, typer.Argument(help="The text to continue, or the message to answer.", metavar="PROMPT")],
     max_tokens: s.MaxTokens = None,
     greedy: s.Greedy = False,

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from yuwen.disk import sync
 from yuwen.errors import UserError
+from yuwen.interop.fitting import assign, check_fit, entries_of
 from yuwen.interop.json_file import read_json, write_json
 from yuwen.interop.weight_files import SINGLE, WeightFiles, few, save_weights
-from yuwen.models import Model, build, config_from_published, family
+from yuwen.models import Model, build, config_from_published
 from yuwen.models.config import ModelConfig
 from yuwen.models.weights import current_name, to_published
 
@@ -50,7 +51,7 @@ def save_folder(
     another name and renames it (`export_folder`). UserError if the tokenizer has ids the model lacks, OSError when
     the disk refuses.
     """
-    _check_fit(tokenizer, model, str(folder))
+    check_fit(tokenizer, model, str(folder))
     start, end, pad, stop = None, None, None, None
     if tokenizer is not None:
         start, end, pad = tokenizer.start_id, tokenizer.end_id, tokenizer.pad_id
@@ -61,7 +62,7 @@ def save_folder(
     write_json(folder / "config.json", {**model.config.published(), **ids})
     settings = {"bos_token_id": start, "eos_token_id": stop, "pad_token_id": pad, **(generation or {})}
     write_json(folder / "generation_config.json", {key: value for key, value in settings.items() if value is not None})
-    save_weights(folder / SINGLE, to_published(_entries(model), model.state_dict()), dtype)
+    save_weights(folder / SINGLE, to_published(entries_of(model), model.state_dict()), dtype)
     shutil.copymode(folder / "config.json", folder / SINGLE)  # safetensors lets only the owner read what it writes
     if tokenizer is not None:
         tokenizer.save(folder)
@@ -107,12 +108,12 @@ def load_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> tupl
     with torch.device("meta"):
         model = build(_as_stored(config, files, folder))
     tokenizer = load_tokenizer(folder)
-    _check_fit(tokenizer, model, str(folder))
+    check_fit(tokenizer, model, str(folder))
     stored = _matched(files, model, folder)
     if dtype is None:
         dtype = functools.reduce(torch.promote_types, {files.dtype(name) for name in stored.values()})
     weights: dict[str, Tensor] = {}
-    for entry in _entries(model):  # one at a time: what is converted never stands in memory twice
+    for entry in entries_of(model):  # one at a time: what is converted never stands in memory twice
         read = files.tensor(stored[entry.theirs])
         made = {name: tensor.to(dtype) for name, tensor in entry.from_published(read).items()}
         weights.update(made)
@@ -120,7 +121,7 @@ def load_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> tupl
             tensor.untyped_storage().data_ptr() == read.untyped_storage().data_ptr() for tensor in made.values()
         ):
             files.release(stored[entry.theirs])
-    _assign(model, weights)
+    assign(model, weights)
     return model.eval(), tokenizer
 
 
@@ -154,21 +155,9 @@ def _as_stored(config: ModelConfig, files: WeightFiles, folder: Path) -> ModelCo
     return stored
 
 
-def _entries(model: Model) -> Any:
-    return family(model.config.MODEL_TYPE).weights(model.config)
-
-
-def _check_fit(tokenizer: Tokenizer | None, model: Model, where: str) -> None:
-    if tokenizer is not None and tokenizer.size > model.config.vocabulary:
-        raise UserError(
-            f"{where}: the tokenizer has {tokenizer.size} ids, the model only {model.config.vocabulary}: "
-            "they do not belong together"
-        )
-
-
 def _matched(files: WeightFiles, model: Model, folder: Path) -> dict[str, str]:
     """Published name → name in the files, once every name and every shape is as config.json asks."""
-    config, entries = model.config, _entries(model)
+    config, entries = model.config, entries_of(model)
     expected = to_published(entries, model.state_dict())  # on the meta device: shapes only
     copied = {name: _theirs(entries, ours) for name, ours in config.copies.items()}
     stored: dict[str, str] = {}
@@ -218,20 +207,6 @@ def _theirs(entries: Any, ours: str) -> str:
 
 def _equal(one: Tensor, other: Tensor) -> bool:
     return one.dtype == other.dtype and torch.equal(one, other)
-
-
-def _assign(model: nn.Module, weights: dict[str, Tensor]) -> None:
-    """Puts weights in place of the meta ones, and what is tied to them again by identity."""
-    owners: dict[int, str] = {}
-    tied = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        owner = owners.setdefault(id(parameter), name)
-        if owner != name:
-            tied[name] = owner
-    model.load_state_dict({**weights, **{name: weights[owner] for name, owner in tied.items()}}, assign=True)
-    for name, owner in tied.items():
-        module, _, leaf = name.rpartition(".")
-        setattr(model.get_submodule(module), leaf, model.get_parameter(owner))
 
 
 def _note(text: str) -> None:

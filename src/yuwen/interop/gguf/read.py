@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from yuwen.errors import UserError
+from yuwen.interop.fitting import assign, check_fit, entries_of
 from yuwen.interop.gguf.config import published_config
 from yuwen.interop.gguf.dequantise import FLOATS, read_tensor
 from yuwen.interop.gguf.header import GGUFFile, plain
 from yuwen.interop.gguf.names import Name, name_of, names
 from yuwen.interop.gguf.stretched import FACTORS
-from yuwen.interop.hf import _assign, _check_fit, _entries
 from yuwen.interop.weight_files import few
 from yuwen.models import Model, build, config_from_published
 from yuwen.models.weights import Entry, to_published
@@ -40,11 +40,11 @@ def load_gguf(path: Path, dtype: torch.dtype | None = torch.float32) -> tuple[Mo
     config = config_from_published(published, str(path))
     with torch.device("meta"):
         model = build(config)
-    entries = _entries(model)
+    entries = entries_of(model)
     table = names(architecture, config.heads, getattr(config, "kv_heads", config.heads))
     places = _matched(file, model, entries, table)
     tokenizer = _tokenizer(file)
-    _check_fit(tokenizer, model, str(path))
+    check_fit(tokenizer, model, str(path))
     if dtype is None:
         stored = {FLOATS.get(file.tensors[place.gguf].type.name, torch.float32) for place in places.values()}
         dtype = functools.reduce(torch.promote_types, stored)
@@ -56,7 +56,7 @@ def load_gguf(path: Path, dtype: torch.dtype | None = torch.float32) -> tuple[Mo
         weights.update(entry.from_published(place.change.from_gguf(read).to(dtype)))
         if FLOATS.get(info.type.name) != read.dtype:  # a copy: what was read is needed no more
             file.release(place.gguf)
-    _assign(model, weights)
+    assign(model, weights)
     return model.eval(), tokenizer
 
 

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from yuwen.disk import sync
 from yuwen.errors import UserError
+from yuwen.interop.fitting import check_fit, entries_of
 from yuwen.interop.gguf.config import gguf_config
 from yuwen.interop.gguf.names import name_of, names
 from yuwen.interop.gguf.stretched import FACTORS, factors
 from yuwen.interop.gguf.types import type_named
-from yuwen.interop.hf import _check_fit, _entries
 from yuwen.interop.weight_files import few
 from yuwen.models import Model
 
@@ -52,7 +52,7 @@ def write_gguf(
         raise UserError(f"weights of type {type} cannot be written: choose one of {', '.join(WRITABLE)}")
     if path.exists() or path.is_symlink():
         raise UserError(f"{path} exists already: choose another name or remove it first")
-    _check_fit(tokenizer, model, str(path))
+    check_fit(tokenizer, model, str(path))
     architecture, settings = gguf_config(model.config.published())
     settings |= _general(name or path.stem, type)
     if tokenizer is None:
@@ -114,7 +114,7 @@ def _named(model: Model, architecture: str, state: Mapping[str, Tensor]) -> Iter
     rope = config.published().get("rope_parameters", {})
     if rope.get("rope_type") == "llama3":
         yield FACTORS, factors(config.head_width, rope["rope_theta"], rope)
-    for entry in _entries(model):
+    for entry in entries_of(model):
         place = name_of(entry.theirs, table)
         yield place.gguf, place.change.to_gguf(entry.to_published(state).detach())
 
