@@ -7,6 +7,7 @@ weights, tensor by tensor straight into the type that is computed with.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def _tokenizer(file: GGUFFile) -> Tokenizer | None:
         raise UserError(f"{file.path}: {error}") from None
 
 
-def _matched(file: GGUFFile, model: Model, entries: list[Entry], table: dict[str, Name]) -> dict[str, Name]:
+def _matched(file: GGUFFile, model: Model, entries: Sequence[Entry], table: dict[str, Name]) -> dict[str, Name]:
     """Published name → place in the file, once every name and every shape is as the settings ask."""
     config = model.config
     expected = to_published(entries, model.state_dict())  # on the meta device: shapes only
