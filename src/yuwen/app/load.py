@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from yuwen.app.sources import resolve
+from yuwen.disk import sha256
 from yuwen.errors import UserError
 from yuwen.interop import load_folder
 from yuwen.interop.weight_files import find_weights
@@ -52,7 +53,7 @@ class Loaded:
     def hash(self) -> str:
         """SHA-256 of the weights: of one file as sha256sum prints it; of shards, of their sums in order."""
         files = [self.path] if self.path.is_file() else find_weights(self.path)
-        sums = [_sha256(path) for path in files]
+        sums = [sha256(path) for path in files]
         return sums[0] if len(sums) == 1 else hashlib.sha256("\n".join(sums).encode()).hexdigest()
 
     @functools.cached_property
@@ -162,11 +163,3 @@ def load(source: str | Path, dtype: str | torch.dtype | None = "float32") -> Loa
 
         return Loaded(str(source), path, *load_gguf(path, dtype))
     return Loaded(str(source), path, *load_folder(path, dtype))
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()

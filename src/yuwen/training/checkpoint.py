@@ -12,7 +12,6 @@ process, a checkpoint of the final name is complete. The order is: new folder, l
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -23,7 +22,7 @@ from typing import Any
 
 from torch import Tensor
 
-from yuwen.disk import sync
+from yuwen.disk import sha256, sync
 from yuwen.errors import UserError
 
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -186,11 +185,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _seal(path: Path) -> dict[str, Any]:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return {"bytes": path.stat().st_size, "sha256": digest.hexdigest()}
+    return {"bytes": path.stat().st_size, "sha256": sha256(path)}
 
 
 def _write(path: Path, text: str) -> None:
