@@ -12,8 +12,8 @@ that of prototypical networks (Snell et al. 2017, eq. 1); the nearest example se
 the label's name is one more thing known of the class. While no class has two examples e' = e; without examples at all
 v_k = e(label prompt of k) and s_k = cos(e(x), v_k). A class without examples is its name.
 
-The numbers were chosen on training rows of banking77 (benchmarks/few_shot.py tune). The temperature only spreads the
-probabilities; the label does not depend on it.
+The numbers were chosen on training rows of banking77, as benchmarks/few_shot.py tune compares them. The temperature
+only spreads the probabilities; the label does not depend on it.
 """
 
 from __future__ import annotations
