@@ -11,7 +11,7 @@ A batch is independent along B; `ids_BT` are integers, `h_BTD` hidden states, `l
 """
 
 from yuwen.nn.attention import Attention, ScaledDotProduct
-from yuwen.nn.block import PostNormBlock, PreNormBlock, SandwichNormBlock
+from yuwen.nn.block import ParallelBlock, PostNormBlock, PreNormBlock, SandwichNormBlock
 from yuwen.nn.cache import DecoderCache, KeyValueCache, WindowCache
 from yuwen.nn.cross_entropy import LinearCrossEntropy
 from yuwen.nn.dropout import Dropout
@@ -21,14 +21,17 @@ from yuwen.nn.head import HeadTransform, Pooler
 from yuwen.nn.mask import Causal, Documents, Everything, Explicit, Mask, Padding, Prefix, Window
 from yuwen.nn.norm import LayerNorm, OffsetRMSNorm, RMSNorm
 from yuwen.nn.position import LinearScaling, Llama3Scaling, Rotary, YarnScaling, rotate
+from yuwen.nn.recurrent import LSTM, ElmanRNN, LockedDropout, Recurrence, RecurrentCache, WordDropout
 
 __all__ = [
+    "LSTM",
     "Attention",
     "Causal",
     "CountedPositions",
     "DecoderCache",
     "Documents",
     "Dropout",
+    "ElmanRNN",
     "Everything",
     "Explicit",
     "FeedForward",
@@ -40,14 +43,18 @@ __all__ = [
     "LinearCrossEntropy",
     "LinearScaling",
     "Llama3Scaling",
+    "LockedDropout",
     "Mask",
     "OffsetRMSNorm",
     "Padding",
+    "ParallelBlock",
     "Pooler",
     "PostNormBlock",
     "PreNormBlock",
     "Prefix",
     "RMSNorm",
+    "Recurrence",
+    "RecurrentCache",
     "Rotary",
     "SandwichNormBlock",
     "ScaledDotProduct",
@@ -56,6 +63,7 @@ __all__ = [
     "TokenHead",
     "Window",
     "WindowCache",
+    "WordDropout",
     "YarnScaling",
     "rotate",
 ]

@@ -43,6 +43,32 @@ class PreNormBlock(nn.Module):
         return h_BTD + self.dropout(self.feedforward(self.feedforward_norm(h_BTD)))
 
 
+class ParallelBlock(nn.Module):
+    """The parallel block: x + attention(norm(x)) + feedforward(norm(x)) (Wang & Komatsuzaki 2021; PaLM, section 2).
+
+        x ──┬─ norm ─┬─ attention ───┬─(+)─>
+            │        └─ feedforward ─┘  │
+            └───────────────────────────┘
+
+    [B, T, D] -> [B, T, D]. One norm serves both branches, and neither waits for the other. Dropout falls on what each
+    branch adds.
+    """
+
+    compiles = True
+
+    def __init__(self, norm: nn.Module, attention: Attention, feedforward: nn.Module, *, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm, self.attention, self.feedforward = norm, attention, feedforward
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self, x_BTD: Tensor, allowed: Allowed, rotation: Rotation | None = None, cache: KeyValueCache | None = None
+    ) -> Tensor:
+        n_BTD = self.norm(x_BTD)
+        read_BTD = self.attention(n_BTD, allowed, rotation, cache)
+        return x_BTD + self.dropout(read_BTD) + self.dropout(self.feedforward(n_BTD))
+
+
 class PostNormBlock(nn.Module):
     """The block of 2017 and of BERT: h = norm(x + attention(x)); norm(h + feedforward(h)) (Vaswani et al. 2017, 3.1).
 
