@@ -17,7 +17,7 @@ EVERYTHING = {
     "tasks", "explain", "compress", "interop", "serve", "app",
 }  # fmt: skip
 
-# A folder → the other folders it may import; `errors`, `config` and `disk` are open to all, `cli` to nobody.
+# A folder → the other folders it may import; `errors`, `config`, `disk` and `native` are open to all, `cli` to nobody.
 MAY_IMPORT: dict[str, set[str]] = {
     "text": set(),
     "tokens": {"text"},
@@ -33,8 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app": EVERYTHING,
     "cli": EVERYTHING,
 }
-FOUNDATIONS: dict[str, set[str]] = {"errors": set(), "config": {"errors"}, "disk": set()}
-OPEN_TO_ALL = {"errors", "config", "disk", "__version__"}
+FOUNDATIONS: dict[str, set[str]] = {"errors": set(), "config": {"errors"}, "disk": set(), "native": set()}
+OPEN_TO_ALL = {"errors", "config", "disk", "native", "__version__"}
 
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -13,7 +13,7 @@ from yuwen.app import probe
 from yuwen.app.machine import peak_memory
 from yuwen.data.windows import Sample
 from yuwen.errors import UserError
-from yuwen.models import Decoder, build, left_to_right, parse_config
+from yuwen.models import LeftToRight, build, left_to_right, parse_config
 from yuwen.models.config import ModelConfig
 from yuwen.objectives import CausalObjective
 from yuwen.training import Learner, OptimizerConfig, choose_precision
@@ -82,7 +82,7 @@ def flops_per_token(config: ModelConfig, matrix_parameters: int, length: int) ->
     return 6 * matrix_parameters + 12 * config.layers * config.width * length
 
 
-def matrices(model: Decoder) -> list[torch.nn.Parameter]:
+def matrices(model: LeftToRight) -> list[torch.nn.Parameter]:
     """The parameters that multiply: every matrix of the blocks, and the head."""
     blocks = [p for name, p in model.named_parameters() if name.startswith("blocks.") and p.dim() == 2]
     return [*blocks, model.head.weight]

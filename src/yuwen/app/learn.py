@@ -19,7 +19,7 @@ from yuwen.errors import UserError
 from yuwen.evaluation import Evaluator
 from yuwen.generation import generate
 from yuwen.interop import save_folder
-from yuwen.models import Decoder, build
+from yuwen.models import LeftToRight, build
 from yuwen.objectives import CausalObjective
 from yuwen.tokens import Tokenizer
 from yuwen.training import Hooks, Learner, Processes, Saved, Trainer, choose_precision
@@ -33,7 +33,7 @@ class Learning:
         self,
         recipe: Recipe,
         run: Path,
-        model: Decoder,
+        model: LeftToRight,
         tokenizer: Tokenizer,
         shards: Shards,
         evaluator: Evaluator | None,
@@ -131,7 +131,7 @@ def _compiles(asked: str) -> tuple[bool, str]:
     return bool(verdict), f"compiled: {verdict.reason}" if verdict else f"eager: {verdict.reason}"
 
 
-def _with_weights(model: Decoder, weights: Mapping[str, torch.Tensor]) -> Decoder:
+def _with_weights(model: LeftToRight, weights: Mapping[str, torch.Tensor]) -> LeftToRight:
     """A model of the same shape around the fp32 masters; nothing is copied."""
     with torch.device("meta"):
         shell: Any = build(model.config)

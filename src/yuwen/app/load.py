@@ -17,7 +17,7 @@ from yuwen.disk import sha256
 from yuwen.errors import UserError
 from yuwen.interop import load_folder
 from yuwen.interop.weight_files import find_weights
-from yuwen.models import Decoder, Encoder, Model, family, left_to_right
+from yuwen.models import Encoder, LeftToRight, Model, family, left_to_right
 from yuwen.nn import Causal, Mask, Padding
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ class Loaded:
             return []
         if self.path.is_dir():
             return end_ids(self.path, self.tokenizer)
-        from yuwen.interop.gguf import gguf_generation
-
-        return sorted({*gguf_generation(self.path).get("eos_token_id", []), *self.tokenizer.stop_ids})
+        return sorted({*self.ends, *self.tokenizer.stop_ids})
 
     def hidden(self, ids_BT: Ids, keep: Keep | None = None) -> Tensor:
         """Hidden states after the last norm: ids [B, T], or [T] for one sequence -> [B, T, D].
@@ -90,7 +88,7 @@ class Loaded:
             if kept_BT is None or bool(kept_BT.all()):
                 return self.model(ids)
             mask: Mask = Padding(kept_BT)
-            if isinstance(self.model, Decoder):
+            if isinstance(self.model, LeftToRight):
                 return self.model(ids, Causal() & mask, (kept_BT.cumsum(1) - 1).clamp(min=0))
             if bool((kept_BT[:, 1:] > kept_BT[:, :-1]).any()):
                 raise UserError(f"a {self.family} counts positions from the left: padding must stand at the right")
@@ -159,7 +157,12 @@ def load(source: str | Path, dtype: str | torch.dtype | None = "float32") -> Loa
         dtype = DTYPES[dtype]
     path = resolve(str(source))
     if path.is_file():
-        from yuwen.interop.gguf import load_gguf
+        from yuwen.interop.gguf import GGUFFile, gguf_generation, load_gguf
+        from yuwen.tokens import template
 
-        return Loaded(str(source), path, *load_gguf(path, dtype))
+        file = GGUFFile(path)
+        said = gguf_generation(file)
+        if said["yuwen"]["chat"]:
+            template.start()  # beside the weights, so that the first message finds it ready
+        return Loaded(str(source), path, *load_gguf(file, dtype), ends=tuple(said.get("eos_token_id", ())))
     return Loaded(str(source), path, *load_folder(path, dtype))

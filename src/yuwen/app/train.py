@@ -24,7 +24,7 @@ from yuwen.data import Corpus, Shards, corpus, prepare, split
 from yuwen.errors import UserError
 from yuwen.evaluation import Evaluator
 from yuwen.interop import load_folder
-from yuwen.models import Decoder, build, left_to_right
+from yuwen.models import LeftToRight, build, left_to_right
 from yuwen.tokens import Tokenizer
 from yuwen.tokens.train import train as train_tokenizer
 from yuwen.tokens.train import training_texts
@@ -176,7 +176,7 @@ class _Job:
         data = self.recipe.data
         return prepare(training_text, tokenizer, text=data.text, deduplicate=data.deduplicate, exclude=validation_text)
 
-    def _model(self, tokenizer: Tokenizer, saved: Saved | None) -> Decoder:
+    def _model(self, tokenizer: Tokenizer, saved: Saved | None) -> LeftToRight:
         start = saved.folder if saved is not None else None
         if start is None and self.recipe.model.get("from"):
             from yuwen.app.sources import resolve
@@ -263,7 +263,7 @@ def _evaluator(tokenizer: Tokenizer, validation_text: Corpus, length: int) -> Ev
     return Evaluator(tokenizer, validation_text.documents(), window=length, stride=stride, refuse_unknown=False)
 
 
-def _own(model: Decoder, settings: Mapping[str, Any]) -> Decoder:
+def _own(model: LeftToRight, settings: Mapping[str, Any]) -> LeftToRight:
     """A loaded model with weights of its own, which may be written to, and with what no config.json holds: dropout."""
     kept = {key: value for key, value in settings.items() if _is_unpublished(model, key)}
     own = build(type(model.config).parse("model", {**model.config.model_dump(), **kept}))
@@ -271,11 +271,11 @@ def _own(model: Decoder, settings: Mapping[str, Any]) -> Decoder:
     return left_to_right(own, _LEARN)
 
 
-def _is_unpublished(model: Decoder, key: str) -> bool:
+def _is_unpublished(model: LeftToRight, key: str) -> bool:
     return key in type(model.config).model_fields and key not in model.config.PUBLISHED
 
 
-def _refuse_other_shape(recipe: Recipe, model: Decoder) -> None:
+def _refuse_other_shape(recipe: Recipe, model: LeftToRight) -> None:
     for key, value in recipe.model.items():
         if key in ("from", "family") or _is_unpublished(model, key):
             continue

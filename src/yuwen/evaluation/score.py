@@ -17,13 +17,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from yuwen.errors import UserError
 from yuwen.evaluation.tokens import Tokens, token_stream
 from yuwen.evaluation.windows import Window, windows
-from yuwen.models import Decoder, Model, left_to_right
+from yuwen.models import LeftToRight, Model, left_to_right
 from yuwen.models.inference import inference
 from yuwen.text import Document
 from yuwen.tokens import Tokenizer
@@ -100,7 +98,7 @@ class Evaluator:
         if len(self.tokens.ids) < 2:
             raise UserError(_NOTHING)
 
-    def __call__(self, model: Decoder) -> Score:
+    def __call__(self, model: LeftToRight) -> Score:
         """Scores the model as it is now, in the type of its weights; it is left in the mode it was in."""
         return _score(model, windows([self.tokens], self.window, self.stride), self.batch, known=self.unknown is None)
 
@@ -130,7 +128,7 @@ def _known(tokens: Tokens) -> Tokens:
     return tokens
 
 
-def _score(model: Decoder, windows: Iterator[Window], batch: int, *, known: bool = True) -> Score:
+def _score(model: LeftToRight, windows: Iterator[Window], batch: int, *, known: bool = True) -> Score:
     if batch < 1:
         raise UserError(f"batch={batch}: must be at least 1")
     start = time.perf_counter()
@@ -160,7 +158,7 @@ def _batches(windows: Iterator[Window], batch: int) -> Iterator[list[Window]]:
             yield group
 
 
-def _nats(model: Decoder, group: list[Window]) -> float:
+def _nats(model: LeftToRight, group: list[Window]) -> float:
     """Summed -log p of the scored tokens; the softmax in fp32, the sum in fp64, logits never held all at once."""
     device = next(model.parameters()).device
     ids_BT = torch.from_numpy(np.stack([window.ids for window in group])).long().to(device)
@@ -170,9 +168,5 @@ def _nats(model: Decoder, group: list[Window]) -> float:
     rows = max(1, _LOGITS // model.config.vocabulary)
     total = torch.zeros((), dtype=torch.float64, device=device)
     for h_nD, targets_n in zip(h_ND.split(rows), targets_N.split(rows), strict=True):
-        total += _cross_entropy(model.output(h_nD[None])[0], targets_n).sum(dtype=torch.float64)
+        total += model.nats(h_nD, targets_n).sum(dtype=torch.float64)
     return float(total)
-
-
-def _cross_entropy(logits_nV: Tensor, targets_n: Tensor) -> Tensor:
-    return F.cross_entropy(logits_nV.float(), targets_n, reduction="none")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from yuwen.models import Decoder
+from yuwen.models import LeftToRight
 from yuwen.models.inference import inference
 from yuwen.nn import Causal, Padding
 
@@ -23,7 +23,7 @@ class Reading:
     `ids` are in the cache for certain. After an interrupt layers may hold more, which the next `resume` forgets.
     """
 
-    def __init__(self, model: Decoder) -> None:
+    def __init__(self, model: LeftToRight) -> None:
         self.model = model
         self.cache = model.new_cache()
         self.ids: list[int] = []
@@ -51,7 +51,7 @@ class Decoding:
     `reading` there is one prompt, and what of it was read before (`reused` tokens) is not read again.
     """
 
-    def __init__(self, model: Decoder, prompts: Sequence[Sequence[int]], reading: Reading | None = None) -> None:
+    def __init__(self, model: LeftToRight, prompts: Sequence[Sequence[int]], reading: Reading | None = None) -> None:
         if reading is not None and len(prompts) != 1:
             raise ValueError(f"a reading is of one text, not of {len(prompts)}")
         self.model = model

@@ -12,12 +12,14 @@ from yuwen.models.family import (
     left_to_right,
     parse_config,
 )
+from yuwen.models.left_to_right import LeftToRight
 
 __all__ = [
     "FAMILIES",
     "Decoder",
     "Encoder",
     "Family",
+    "LeftToRight",
     "Model",
     "build",
     "config_from_published",

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 from typing_extensions import Self
 
 from yuwen.config import Config
 from yuwen.errors import UserError
+
+# How a model reads: on from left to right, from both sides, in any order, or one text (both sides) to write another.
+Reads = Literal["forwards", "both", "permuted", "pairs"]
 
 
 class ModelConfig(Config):
@@ -32,12 +35,18 @@ class ModelConfig(Config):
     heads: int = Field(default=6, gt=0, le=4096)
     tied: bool = True
 
+    READS: ClassVar[Reads] = "forwards"
     ARCHITECTURE: ClassVar[str]
     MODEL_TYPE: ClassVar[str]
     PUBLISHED: ClassVar[Mapping[str, str]]
     CONSTANT: ClassVar[Mapping[str, Any]] = {}
     HARMLESS: ClassVar[frozenset[str]] = frozenset()
     BODY: ClassVar[str] = "model"
+
+    @property
+    def reads(self) -> Reads:
+        """How a model of these settings reads."""
+        return self.READS
 
     @classmethod
     def architectures(cls) -> tuple[str, ...]:

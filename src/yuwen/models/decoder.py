@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from yuwen.models.left_to_right import LeftToRight
 from yuwen.nn import Causal, DecoderCache, Dropout, LearnedPositions, Mask, Rotary, TokenEmbedding, TokenHead
 from yuwen.nn.mask import Allowed
 from yuwen.nn.position import Rotation
 
 
-class Decoder(nn.Module):
+class Decoder(LeftToRight):
     """ids -> embedding (+ learned positions) -> blocks -> norm -> h;  head(h) -> logits.
 
     `forward(ids_BT) -> h_BTD`, `output(h_BTD) -> logits_BTV`. `positions` default to 0, 1, 2 … after what the cache
@@ -68,10 +69,6 @@ class Decoder(nn.Module):
         allowed = mask.resolve(positions_BT.shape[1], slots, positions_BT.device)
         rotation = self.rotary(positions_BT, dtype) if self.rotary is not None else None
         return [(allowed, rotation)] * len(self.blocks)
-
-    def output(self, h_BTD: Tensor) -> Tensor:
-        """Scores over the vocabulary, [B, T, D] -> [B, T, V]."""
-        return self.head(h_BTD)
 
     def new_cache(self) -> DecoderCache:
         """An empty cache for generation."""

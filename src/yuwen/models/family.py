@@ -11,12 +11,12 @@ import torch
 from yuwen.config import nearest
 from yuwen.errors import UserError
 from yuwen.models import bert, distilbert, gemma3, gpt2, llama, qwen2, qwen3, roberta
-from yuwen.models.config import ModelConfig
-from yuwen.models.decoder import Decoder
-from yuwen.models.encoder import Encoder, EncoderConfig
+from yuwen.models.config import ModelConfig, Reads
+from yuwen.models.encoder import Encoder
+from yuwen.models.left_to_right import LeftToRight
 from yuwen.models.weights import Entry
 
-Model = Decoder | Encoder
+Model = LeftToRight | Encoder
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,11 @@ class Family:
     @property
     def encoder(self) -> bool:
         """Whether its models read text from both sides, and so cannot continue it."""
-        return issubclass(self.config, EncoderConfig)
+        return self.config.READS == "both"
+
+    def reads_of(self, config: ModelConfig) -> Reads:
+        """How a model of these settings reads."""
+        return config.reads
 
 
 FAMILIES: dict[str, Family] = {
@@ -82,12 +86,12 @@ def build(config: ModelConfig, generator: torch.Generator | None = None) -> Mode
     return family(config.MODEL_TYPE).build(config, generator)
 
 
-def left_to_right(model: Model, purpose: str) -> Decoder:
+def left_to_right(model: Model, purpose: str) -> LeftToRight:
     """The model, if it can `purpose` ("continue text"), which takes one that reads from left to right.
 
-    UserError for an encoder.
+    UserError for any other.
     """
-    if isinstance(model, Decoder):
+    if isinstance(model, LeftToRight):
         return model
-    known = ", ".join(name for name, family in FAMILIES.items() if not family.encoder)
+    known = ", ".join(name for name, family in FAMILIES.items() if family.config.READS == "forwards")
     raise UserError(f"a {model.config.MODEL_TYPE} reads from both sides and cannot {purpose}: give one of {known}")

@@ -20,7 +20,7 @@ from yuwen.objectives.objective import Batch, Term
 
 if TYPE_CHECKING:
     from yuwen.data import Sample
-    from yuwen.models import Decoder
+    from yuwen.models import LeftToRight
 
 
 class CausalConfig(Config):
@@ -51,12 +51,13 @@ class CausalObjective:
         counted = int((tensors["targets"] != IGNORE).sum())
         return Batch(tensors, {"loss": counted}, tokens=tensors["ids"].numel())
 
-    def loss(self, model: Decoder, batch: Batch, state: dict[str, Any]) -> Mapping[str, Term]:
+    def loss(self, model: LeftToRight, batch: Batch, state: dict[str, Any]) -> Mapping[str, Term]:
         documents = batch.tensors.get("documents")
         mask = Causal() if documents is None else Causal() & Documents(documents)
         h_BTD = model(batch.tensors["ids"], mask)
         targets_N = batch.tensors["targets"].flatten()
-        summed = self.cross_entropy(h_BTD.flatten(0, 1), model.head.weight, model.head.bias, targets_N)
+        h_ND = model.readout(h_BTD).flatten(0, 1)
+        summed = self.cross_entropy(h_ND, model.head.weight, model.head.bias, targets_N)
         return {"loss": Term(summed, batch.counts["loss"])}
 
     def modules(self) -> list[nn.Module]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import subprocess
@@ -36,6 +37,12 @@ def render(template: str, variables: Mapping[str, Any], span: str) -> str:
     return answer["text"]
 
 
+def start() -> None:
+    """Starts the other process, if it is not there yet, so that a first conversation need not wait for it."""
+    with contextlib.suppress(OSError):  # whoever renders will be told
+        _workshop.start()
+
+
 class _Workshop:
     """The other process: started when first needed, again after it was ended, and one for each forked process."""
 
@@ -62,6 +69,12 @@ class _Workshop:
                 self.close()
                 return None
         return json.loads(answer.decode("utf-8", "surrogatepass"))
+
+    def start(self) -> None:
+        """Begins without waiting for it."""
+        with self._lock:
+            if self._process is None:
+                self._start()
 
     def close(self) -> None:
         """Ends the process, if there is one."""

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer as Backend
 
 from yuwen.errors import UserError
 from yuwen.tokens import files, pieces
+from yuwen.tokens.backend import described, twin
 from yuwen.tokens.chat import Protector, Rendered, render_text
 from yuwen.tokens.split import EACH_CHARACTER
 from yuwen.tokens.stream import StreamDecoder
@@ -33,12 +34,11 @@ class Tokenizer:
         self._backend = backend
         self._backend.encode_special_tokens = True  # "<|endoftext|>" in a person's text stays text
         self._settings = dict(settings)
-        described = json.loads(backend.to_str())
-        self.kind = _KINDS[described["model"]["type"]]
-        split = (described["pre_tokenizer"] or {}).get("pattern")
-        if self.kind == "word" and split == {"Regex": EACH_CHARACTER} and described["normalizer"] is None:
+        self.kind = _KINDS[type(backend.model).__name__]
+        split = (described(backend.pre_tokenizer) or {}).get("pattern")
+        if self.kind == "word" and split == {"Regex": EACH_CHARACTER} and backend.normalizer is None:
             self.kind = "char"
-        self.byte_level = '"ByteLevel"' in json.dumps(described["decoder"])  # pieces in GPT-2's letters for bytes
+        self.byte_level = '"ByteLevel"' in json.dumps(described(backend.decoder))  # pieces in GPT-2's letters for bytes
         added = backend.get_added_tokens_decoder()
         self.special_ids = frozenset(id for id, token in added.items() if token.special)
         self.chat_template: str | None = self._settings.get("chat_template")
@@ -47,8 +47,8 @@ class Tokenizer:
         self.pad_id = self._role("pad_token")
         self.mask_id = self._role("mask_token")
         self.unknown_id = self._role("unk_token")
-        if self.unknown_id is None and described["model"].get("unk_token") is not None:
-            self.unknown_id = backend.token_to_id(described["model"]["unk_token"])
+        if self.unknown_id is None and getattr(backend.model, "unk_token", None) is not None:
+            self.unknown_id = backend.token_to_id(backend.model.unk_token)
 
     @classmethod
     def load(cls, folder: Path | str) -> Tokenizer:
@@ -205,7 +205,7 @@ class Tokenizer:
     @functools.cached_property
     def _with_specials(self) -> Backend:
         """The same tokenizer, which reads special tokens from text; apart, so that threads do not flip a switch."""
-        return Backend.from_str(self._backend.to_str())
+        return twin(self._backend)
 
     @functools.cached_property
     def _table(self) -> list[bytes]:

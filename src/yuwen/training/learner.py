@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from yuwen.errors import UserError
+from yuwen.nn import fused
 from yuwen.objectives import Batch, Objective
 from yuwen.training.optimizers import OptimizerConfig, Optimizers
 from yuwen.training.precision import Masters
@@ -76,6 +77,7 @@ class Learner:
 
 def compile_parts(modules: Sequence[nn.Module]) -> None:
     """Compiles the parts that say they are worth it (`compiles`): one graph serves all layers, so it takes seconds."""
+    fused.prepare()
     for module in modules:
         for part in module.modules():
             if getattr(part, "compiles", False):

@@ -29,23 +29,23 @@ if TYPE_CHECKING:
     from yuwen.tokens import Tokenizer
 
 
-def load_gguf(path: Path, dtype: torch.dtype | None = torch.float32) -> tuple[Model, Tokenizer | None]:
-    """The model (in evaluation mode) and the tokenizer, if it has one, of a GGUF file.
+def load_gguf(path: Path | GGUFFile, dtype: torch.dtype | None = torch.float32) -> tuple[Model, Tokenizer | None]:
+    """The model (in evaluation mode) and the tokenizer, if it has one, of a GGUF file, or of one opened already.
 
     Quantised weights are unpacked to `dtype`, others mapped from the file or converted; None keeps floating-point
     types as they are and unpacks to fp32. UserError for anything malformed, for an architecture, a number format or a
     tokenizer not known here, for a shape its settings do not ask for, and for weights unset or unused.
     """
-    file = GGUFFile(path)
+    file = _opened(path)
     architecture, published = published_config(file)
-    config = config_from_published(published, str(path))
+    config = config_from_published(published, str(file.path))
     with torch.device("meta"):
         model = build(config)
     entries = entries_of(model)
     table = names(architecture, config.heads, getattr(config, "kv_heads", config.heads))
     places = _matched(file, model, entries, table)
     tokenizer = _tokenizer(file)
-    check_fit(tokenizer, model, str(path))
+    check_fit(tokenizer, model, str(file.path))
     if dtype is None:
         stored = {FLOATS.get(file.tensors[place.gguf].type.name, torch.float32) for place in places.values()}
         dtype = functools.reduce(torch.promote_types, stored)
@@ -61,11 +61,11 @@ def load_gguf(path: Path, dtype: torch.dtype | None = torch.float32) -> tuple[Mo
     return model.eval(), tokenizer
 
 
-def gguf_generation(path: Path) -> dict[str, Any]:
+def gguf_generation(path: Path | GGUFFile) -> dict[str, Any]:
     """What generation_config.json would say: start and end ids, and whether the model was made for chat."""
     from yuwen.interop.gguf.tokenizer import end_ids
 
-    file = GGUFFile(path)
+    file = _opened(path)
     try:
         values: dict[str, Any] = {"eos_token_id": end_ids(file.settings)}
     except UserError as error:
@@ -75,6 +75,10 @@ def gguf_generation(path: Path) -> dict[str, Any]:
     values = {name: value for name, value in values.items() if type(value) is int or (name == "eos_token_id" and value)}
     template = file.settings.get("tokenizer.chat_template")
     return {**values, "yuwen": {"chat": isinstance(template, str) and template != ""}}
+
+
+def _opened(path: Path | GGUFFile) -> GGUFFile:
+    return path if isinstance(path, GGUFFile) else GGUFFile(path)
 
 
 def _tokenizer(file: GGUFFile) -> Tokenizer | None:
