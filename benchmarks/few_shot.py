@@ -124,7 +124,9 @@ def accuracy(found: list[str], rows: Rows) -> dict[str, Any]:
     return {"accuracy": round(right / len(rows), 4), "interval": wilson(right, len(rows)), "texts": len(rows)}
 
 
-def decoder(loaded: Any, sets: list[str], counts: list[int], raw: bool, normalise: str) -> Iterator[dict[str, Any]]:
+def decoder(
+    loaded: Any, sets: list[str], counts: list[int], raw: bool, normalise: str, seeds: tuple[int, ...]
+) -> Iterator[dict[str, Any]]:
     """One result for each set and number of examples; scored once, judged with and without calibration."""
     for name in sets:
         test, other = sample(name)
@@ -132,7 +134,7 @@ def decoder(loaded: Any, sets: list[str], counts: list[int], raw: bool, normalis
         language = language_of("".join(text for text, _ in test))
         for count in counts:
             runs = []
-            for seed in SHOT_SEEDS if count else SHOT_SEEDS[:1]:
+            for seed in seeds if count else seeds[:1]:
                 shots = examples(other, labels, count, seed)
                 scorer = Scorer(
                     loaded, labels, shots, Prompt.of("classify"),
@@ -228,9 +230,10 @@ def main() -> None:
                 "yuwen": yuwen.__version__, "torch": torch.__version__}  # fmt: skip
     if arguments.mode == "decoder":
         counts = [int(count) for count in arguments.shots.split(",")]
-        settings |= {"sample": SAMPLE, "sample_seed": SAMPLE_SEED, "shot_seeds": SHOT_SEEDS, "raw": arguments.raw,
+        seeds = SHOT_SEEDS[: arguments.draws]
+        settings |= {"sample": SAMPLE, "sample_seed": SAMPLE_SEED, "shot_seeds": seeds, "raw": arguments.raw,
                      "normalise": arguments.normalise, "chat": loaded.chat and not arguments.raw}  # fmt: skip
-        results = decoder(loaded, arguments.sets.split(","), counts, arguments.raw, arguments.normalise)
+        results = decoder(loaded, arguments.sets.split(","), counts, arguments.raw, arguments.normalise, seeds)
     elif arguments.mode == "encoder":
         results = iter([encoder(loaded, arguments.per_class, arguments.draws)])
     else:

@@ -190,6 +190,10 @@ def test_a_bad_row_is_named_and_loses_nothing(folder: str, tmp_path: Path, capsy
     assert f"{out}:1: made from another input" in capsys.readouterr().err
     source.write_text(good, encoding="utf-8")
     assert run([*base, "--resume"]) == 2 and "3 rows are there" in capsys.readouterr().err
+    assert run([*base, "--resume", "--dtype", "bfloat16"]) == 2
+    assert 'made with dtype="float32", not "bfloat16"' in capsys.readouterr().err
+    (tmp_path / "out.jsonl.made-by.json").unlink()
+    assert run([*base, "--resume"]) == 2 and "made-by.json is missing" in capsys.readouterr().err
     out.write_text("not ours\nat all\n")
     assert run([*base, "--resume"]) == 2 and f"{out}:1: not a result row" in capsys.readouterr().err
 

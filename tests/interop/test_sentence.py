@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from yuwen.errors import UserError
 from yuwen.interop import save_folder
-from yuwen.interop.sentence import Pooling, read_pooling
+from yuwen.interop.sentence import Pooling, read_pooling, write_pooling
 
 NORMALIZE = {"idx": 2, "name": "2", "path": "2_Normalize", "type": "sentence_transformers.models.Normalize"}
 MODULES = [
@@ -187,3 +188,18 @@ def test_any_settings_are_a_pooling_or_one_line(tmp_path: Path, data: st.DataObj
         assert "\n" not in str(error) and len(str(error)) < 600
     else:
         assert found is None or (3 <= found.length <= 64 and found.mode in ("mean", "cls", "max"))
+
+
+@given(
+    mode=st.sampled_from(["mean", "cls", "max"]),
+    normalize=st.booleans(),
+    lower=st.booleans(),
+    length=st.integers(3, 24),
+)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_written_pooling_is_the_pooling(mode: Any, normalize: bool, lower: bool, length: int, tmp_path: Path) -> None:
+    write(tmp_path)
+    shutil.rmtree(tmp_path / "2_Normalize", ignore_errors=True)
+    pooling = Pooling(mode, normalize, length, lower)
+    write_pooling(tmp_path, pooling, 32)
+    assert read_pooling(tmp_path) == pooling

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from yuwen import tasks
 from yuwen.errors import UserError
 from yuwen.tasks.extract import read_schema
-from yuwen.tasks.files import read_context
+from yuwen.tasks.files import read_context, settings_shown
 
 if TYPE_CHECKING:
     from yuwen.app.load import Loaded
@@ -31,6 +31,11 @@ def check(task: str, settings: Mapping[str, Any]) -> None:
     for name in ("candidates", "schema"):
         if name in known and name not in settings:
             raise UserError(f"{task} needs {_option(name)} FILE")
+
+
+def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as a file of results remembers them: of files that they name, the content."""
+    return settings_shown(settings, {*_FILES, "prompt"})
 
 
 def apply(

@@ -25,9 +25,12 @@ def examine(folder: Path = Path(), *, again: bool = False) -> dict[str, Any]:
     """
     import torch
 
+    from yuwen.nn import fused
+
     total, available = machine.memory()
     compiles = probe.compiler_works(again)
     bfloat16 = probe.fast_bfloat16()
+    kernel = fused.prepare()
     return {
         "yuwen": __version__,
         "python": platform.python_version(),
@@ -43,6 +46,7 @@ def examine(folder: Path = Path(), *, again: bool = False) -> dict[str, Any]:
         "c_compiler": shutil.which("cc") or shutil.which("gcc") or shutil.which("clang"),
         "cpp_compiler": probe.compiler(),
         "torch_compile": {"works": compiles.works, "reason": compiles.reason},
+        "attention": {"works": kernel is None, "reason": kernel or "the C kernel for compiled bfloat16 training is ready"},
         "precision": {"name": "bfloat16" if bfloat16 else "float32", "reason": bfloat16.reason},
         "extras": extras(),
     }
@@ -81,6 +85,7 @@ def describe(facts: dict[str, Any]) -> str:
         ("compilers", f"C {facts['c_compiler'] or 'none'}, C++ {facts['cpp_compiler'] or 'none'}"),
         ("will use", f"precision {precision['name']}: {precision['reason']}"),
         ("", f"torch.compile {'on' if compiles['works'] else 'off'}: {compiles['reason']}"),
+        ("", f"attention {'in C' if facts['attention']['works'] else 'by PyTorch'}: {facts['attention']['reason']}"),
     ]
     for extra, entry in facts["extras"].items():
         rows.append((f"[{extra}]", "present" if entry["present"] else f"incomplete, bring it with: {entry['install']}"))

@@ -82,7 +82,7 @@ def apply(
 
     from yuwen import tasks
     from yuwen.app.apply import apply as apply_task
-    from yuwen.app.apply import check
+    from yuwen.app.apply import check, recorded
 
     tasks.task(task)
     if model is None:
@@ -105,6 +105,7 @@ def apply(
     note(f"{loaded.path}: {loaded.hash[:12]}")
     done = 0 if results is None else len(results.done)
     if results is not None:
+        results.made_by({"task": task, "model": loaded.hash, "dtype": dtype.value, **recorded(settings)})
         inputs = results.rest(inputs, question=task == "answer")
     rows: Iterable[Any] = apply_task(loaded, task, inputs, settings)
     rows = _counted(rows if results is None else results.write(rows), task, done)

@@ -62,6 +62,7 @@ def export(
     from yuwen.interop import export_folder
     from yuwen.interop.gguf import gguf_generation, write_gguf
     from yuwen.interop.hf import check_free, generation_settings
+    from yuwen.interop.sentence import read_pooling
 
     check_free(out)
     loaded = load(model, dtype.value if dtype else None)
@@ -76,8 +77,9 @@ def export(
     else:
         stored = next(loaded.model.parameters()).dtype
         chosen = str(stored).removeprefix("torch.")
-        export_folder(out, loaded.model, loaded.tokenizer, generation=settings, dtype=stored)
-        files = {path.name: path.stat().st_size for path in sorted(out.iterdir())}
+        pooling = read_pooling(loaded.path) if loaded.encoder and loaded.path.is_dir() else None
+        export_folder(out, loaded.model, loaded.tokenizer, generation=settings, pooling=pooling, dtype=stored)
+        files = {str(p.relative_to(out)): p.stat().st_size for p in sorted(out.rglob("*")) if p.is_file()}
     if as_json:
         answer = {"source": loaded.source, "hash": loaded.hash, "format": to.value, "family": loaded.family}
         print_json({**answer, "dtype": chosen, "path": out, "files": files})

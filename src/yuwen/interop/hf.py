@@ -23,6 +23,7 @@ from yuwen.disk import sync
 from yuwen.errors import UserError
 from yuwen.interop.fitting import assign, check_fit, entries_of
 from yuwen.interop.json_file import read_json, write_json
+from yuwen.interop.sentence import Pooling, write_pooling
 from yuwen.interop.weight_files import SINGLE, WeightFiles, few, save_weights
 from yuwen.models import Model, build, config_from_published
 from yuwen.models.config import ModelConfig
@@ -34,7 +35,10 @@ if TYPE_CHECKING:
 # What published files hold beside weights: tables that follow from the settings.
 _BUFFERS = re.compile(r"(.*\.)?(attn\.(masked_)?bias|rotary_emb\.inv_freq|embeddings\.(position|token_type)_ids)")
 # Heads that someone trained for another use of the same body.
-_HEADS = re.compile(r"(score|(pre_)?classifier|qa_outputs|multiple_choice_head|v_head|value_head|cls)\..*")
+_HEADS = re.compile(
+    r"(score|(pre_)?classifier|qa_outputs|multiple_choice_head|v_head|value_head|cls"
+    r"|sequence_summary|logits_proj|start_logits|end_logits|answer_class)\..*"
+)
 
 
 def save_folder(
@@ -43,9 +47,12 @@ def save_folder(
     tokenizer: Tokenizer | None = None,
     *,
     generation: Mapping[str, Any] | None = None,
+    pooling: Pooling | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """Writes a model so that transformers opens it too; `generation` adds to generation_config.json.
+
+    With a `pooling` the folder is a sentence encoder's, which sentence-transformers opens.
 
     The folder is made when absent, its files are replaced; who needs them to appear at once writes to a folder of
     another name and renames it (`export_folder`). UserError if the tokenizer has ids the model lacks, OSError when
@@ -66,6 +73,8 @@ def save_folder(
     shutil.copymode(folder / "config.json", folder / SINGLE)  # safetensors lets only the owner read what it writes
     if tokenizer is not None:
         tokenizer.save(folder)
+    if pooling is not None:
+        write_pooling(folder, pooling, model.config.width)
 
 
 def export_folder(
@@ -74,6 +83,7 @@ def export_folder(
     tokenizer: Tokenizer | None = None,
     *,
     generation: Mapping[str, Any] | None = None,
+    pooling: Pooling | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """`save_folder` to a new folder that appears whole or not at all. UserError if something is there already."""
@@ -82,8 +92,8 @@ def export_folder(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as temporary:
         partial = Path(temporary) / folder.name  # inside, so that its permissions are the usual ones
-        save_folder(partial, model, tokenizer, generation=generation, dtype=dtype)
-        for path in [*partial.iterdir(), partial]:
+        save_folder(partial, model, tokenizer, generation=generation, pooling=pooling, dtype=dtype)
+        for path in [*partial.rglob("*"), partial]:
             sync(path)
         partial.rename(folder)
         sync(folder.parent)

@@ -41,6 +41,6 @@ def _value(path: Path) -> Any:
         raise UserError(f"{path}: not JSON that can be read ({error}): download or write it again") from None
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Writes an object as other tools do: indented, UTF-8, a line break at the end."""
+def write_json(path: Path, value: dict[str, Any] | list[Any]) -> None:
+    """Writes an object or a list as other tools do: indented, UTF-8, a line break at the end."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

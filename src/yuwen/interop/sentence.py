@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from yuwen.errors import UserError
-from yuwen.interop.json_file import read_json, read_json_list
+from yuwen.interop.json_file import read_json, read_json_list, write_json
 from yuwen.models import config_from_published
 from yuwen.models.config import ModelConfig
 
@@ -69,6 +69,22 @@ def read_pooling(folder: Path) -> Pooling | None:
     if "Normalize" in paths:
         _check_normalize(folder / paths["Normalize"] / "config.json")
     return Pooling(mode, "Normalize" in paths, length, lower)
+
+
+def write_pooling(folder: Path, pooling: Pooling, width: int) -> None:
+    """Writes the files that `read_pooling` and sentence-transformers read, beside an encoder of that width."""
+    kinds = {"Transformer": "", "Pooling": "1_Pooling", **({"Normalize": "2_Normalize"} if pooling.normalize else {})}
+    modules = [
+        {"idx": number, "name": str(number), "path": place, "type": f"sentence_transformers.models.{kind}"}
+        for number, (kind, place) in enumerate(kinds.items())
+    ]
+    write_json(folder / "modules.json", modules)
+    write_json(folder / _SETTINGS[0], {"max_seq_length": pooling.length, "do_lower_case": pooling.lower})
+    (folder / kinds["Pooling"]).mkdir(exist_ok=True)
+    switches = {key: mode == pooling.mode for key, mode in _SWITCHES.items()}
+    write_json(folder / kinds["Pooling"] / "config.json", {"word_embedding_dimension": width, **switches})
+    if pooling.normalize:
+        (folder / kinds["Normalize"]).mkdir(exist_ok=True)
 
 
 def _modules(path: Path) -> dict[str, str]:

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from yuwen.disk import sha256
 from yuwen.errors import UserError
 from yuwen.tasks.answer import question_of
 from yuwen.tasks.contract import place
@@ -47,15 +48,34 @@ def read_context(path: str) -> str:
 
 
 class ResultFile:
-    """JSON lines, written as they come. With `resume` the rows already there are kept, and their inputs skipped."""
+    """JSON lines, written as they come. With `resume` the rows already there are kept, and their inputs skipped.
+
+    Beside it, FILE.made-by.json holds what made the rows (task, model, settings), so that no file mixes two.
+    """
 
     def __init__(self, path: str | Path, *, resume: bool) -> None:
         self.path = Path(path)
+        self._made_by = self.path.with_name(f"{self.path.name}.made-by.json")
         if self.path.is_dir():
             raise UserError(f"{path} is a folder: name a file")
         if self.path.exists() and self.path.stat().st_size and not resume:
             raise UserError(f"{path} exists already: --resume goes on with it, or choose another name")
         self.done = self._whole() if resume and self.path.exists() else []
+
+    def made_by(self, maker: Mapping[str, Any]) -> None:
+        """Notes what makes the rows. UserError, naming the first difference, if another made those already there."""
+        now = json.loads(json.dumps(dict(maker)))
+        if self.done:
+            before = _read_json(self._made_by)
+            for key in sorted({*before, *now}):
+                if before.get(key) != now.get(key):
+                    raise UserError(
+                        f"{self.path}: its rows were made with {key}={_shown(before.get(key))}, not "
+                        f"{_shown(now.get(key))}: give the same, or another --out"
+                    )
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._made_by.write_text(json.dumps(now, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
     def rest(self, inputs: Iterable[Document], question: bool = False) -> Iterator[Document]:
         """The inputs that have no row yet. UserError where a row was made from another input."""
@@ -77,7 +97,6 @@ class ResultFile:
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
         """Hands rows on once each is in the file."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", encoding="utf-8") as file:
             for row in rows:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -102,3 +121,26 @@ class ResultFile:
                 size += len(line)
         os.truncate(self.path, size)
         return rows
+
+
+def settings_shown(settings: Mapping[str, Any], named: Iterable[str]) -> dict[str, Any]:
+    """Settings as `made_by` keeps them: those in `named` are files, of which the content counts."""
+    return {
+        name: sha256(Path(value)) if name in named and isinstance(value, str) and Path(value).is_file() else value
+        for name, value in settings.items()
+    }
+
+
+def _shown(value: Any) -> str:
+    text = "nothing" if value is None else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        value = None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is missing or damaged, and only it tells what made the rows: choose another --out")
+    return value
