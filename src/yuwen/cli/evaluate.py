@@ -21,12 +21,16 @@ def evaluate(
     window: Annotated[int | None, typer.Option(help="Tokens read at once: the context, at most 2048.")] = None,
     stride: Annotated[int | None, typer.Option(help="A new window every N tokens: half a window.")] = None,
     batch: Annotated[int | None, typer.Option(help="Windows scored together: about 8192 tokens.")] = None,
+    every: Annotated[int, typer.Option(help="Only each N-th token, of a model that tells one after another.")] = 1,
     dtype: Annotated[Dtype, typer.Option(help="Type to compute in.")] = Dtype.float32,
     field: Annotated[str | None, typer.Option(help="The text's field in records.")] = None,
     encoding: Annotated[str | None, typer.Option(help="Encoding of text files that are not UTF-8.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure loss (nats per token), perplexity and bits per byte of a model on any text."""
+    """Measure loss (nats per token), perplexity and bits per byte of a model on any text.
+
+    A model that reads both sides tells each token in turn from all the others: a pseudo-likelihood, and said to be one.
+    """
     import dataclasses
 
     from yuwen import evaluation
@@ -38,12 +42,14 @@ def evaluate(
     if loaded.tokenizer is None:
         raise UserError(f"{loaded.path}: the model comes without a tokenizer, so text has no ids")
     window, stride = evaluation.window_and_stride(loaded.model.config.context, window, stride)
-    score = evaluation.evaluate(loaded.model, loaded.tokenizer, documents, window=window, stride=stride, batch=batch)
+    score = evaluation.evaluate(
+        loaded.model, loaded.tokenizer, documents, window=window, stride=stride, batch=batch, every=every
+    )
     if as_json:
         print_json({**dataclasses.asdict(score), "window": window, "stride": stride, "model": loaded.hash})
         return
     bits = "not defined (no text was scored)" if score.bits_per_byte is None else f"{score.bits_per_byte:.4f}"
-    print(f"bits per byte  {bits}")
+    print(f"bits per byte  {bits}{' (pseudo: told from both sides)' if score.pseudo else ''}")
     print(f"loss           {score.loss:.4f} nats per token")
     print(f"perplexity     {score.perplexity:.2f}")
     print(f"scored         {score.tokens:,} tokens, {score.bytes:,} bytes, in {score.seconds:.1f} s")

@@ -19,9 +19,11 @@ import numpy as np
 import torch
 
 from yuwen.errors import UserError
+from yuwen.evaluation.part import Part
+from yuwen.evaluation.pseudo import teller_of, told
 from yuwen.evaluation.tokens import Tokens, token_stream
 from yuwen.evaluation.windows import Window, windows
-from yuwen.models import LeftToRight, Model, left_to_right
+from yuwen.models import LeftToRight, Model
 from yuwen.models.inference import inference
 from yuwen.text import Document
 from yuwen.tokens import Tokenizer
@@ -41,6 +43,7 @@ class Score:
     tokens: int  # that were scored
     bytes: int  # of the original text that they stand for
     seconds: float
+    pseudo: bool = False  # each token was told from both sides: no likelihood (`evaluation.pseudo`)
 
 
 def evaluate(
@@ -51,18 +54,28 @@ def evaluate(
     window: int | None = None,
     stride: int | None = None,
     batch: int | None = None,
+    every: int = 1,
 ) -> Score:
     """Scores documents as they stream by; memory does not grow with them, the result does not depend on `batch`.
 
     `window` (default: the model's context, at most 2048) tokens are read at once, a new window begins every `stride`
-    (default: half a window), `batch` windows (default: about 8192 tokens) are scored together.
-    Raises UserError if there is nothing to score, a token stands for what the tokenizer cannot write, the scores
-    are not numbers, or the model is an encoder.
+    (default: half a window), `batch` windows (default: about 8192 tokens) are scored together. A model that reads both
+    sides tells each token in turn from all others of its window, one forward pass each (`Score.pseudo`): `every` n-th
+    token is enough for an estimate.
+    Raises UserError if there is nothing to score, a token stands for what the tokenizer cannot write, or the scores
+    are not numbers.
     """
-    decoder = left_to_right(model, "tell the next token's probability")
     window, stride = window_and_stride(model.config.context, window, stride)
+    batch = _batch(window, batch)
     tokens = (_known(part) for part in token_stream(documents, tokenizer))
-    score = _score(decoder, windows(tokens, window, stride), max(1, _TOKENS // window) if batch is None else batch)
+    if isinstance(model, LeftToRight):
+        if every != 1:
+            raise UserError(f"every={every}: a {model.config.MODEL_TYPE} scores all tokens at once: leave it out")
+        score = _summed(model, _exactly(model, windows(tokens, window, stride), batch))
+    else:
+        teller = teller_of(model, tokenizer)
+        parts = told(teller, tokens, tokenizer.special_ids, window, stride, batch, every)
+        score = _summed(model, parts, pseudo=True)
     if not math.isfinite(score.loss):
         raise UserError("the loss is not a finite number: the model's weights are damaged or its training diverged")
     return score
@@ -85,7 +98,7 @@ class Evaluator:
         refuse_unknown: bool = True,
     ) -> None:
         self.window, self.stride = window_and_stride(window, window, stride)
-        self.batch = max(1, _TOKENS // window) if batch is None else batch
+        self.batch = _batch(window, batch)
         parts = list(token_stream(documents, tokenizer))
         self.unknown = next((part.unknown for part in parts if part.unknown is not None), None)
         self.tokens = Tokens(
@@ -100,7 +113,8 @@ class Evaluator:
 
     def __call__(self, model: LeftToRight) -> Score:
         """Scores the model as it is now, in the type of its weights; it is left in the mode it was in."""
-        return _score(model, windows([self.tokens], self.window, self.stride), self.batch, known=self.unknown is None)
+        parts = _exactly(model, windows([self.tokens], self.window, self.stride), self.batch)
+        return _summed(model, parts, known=self.unknown is None)
 
 
 def window_and_stride(context: int, window: int | None, stride: int | None) -> tuple[int, int]:
@@ -116,6 +130,12 @@ def window_and_stride(context: int, window: int | None, stride: int | None) -> t
     return window, stride
 
 
+def _batch(window: int, batch: int | None) -> int:
+    if batch is not None and batch < 1:
+        raise UserError(f"batch={batch}: must be at least 1")
+    return max(1, _TOKENS // window) if batch is None else batch
+
+
 _NOTHING = "nothing to score: the data holds fewer than two tokens, and the first has nothing before it"
 
 
@@ -128,16 +148,19 @@ def _known(tokens: Tokens) -> Tokens:
     return tokens
 
 
-def _score(model: LeftToRight, windows: Iterator[Window], batch: int, *, known: bool = True) -> Score:
-    if batch < 1:
-        raise UserError(f"batch={batch}: must be at least 1")
+def _exactly(model: LeftToRight, windows: Iterator[Window], batch: int) -> Iterator[Part]:
+    """What a model from left to right gives each token that a window scores."""
+    for group in _batches(windows, batch):
+        tokens = sum(len(window.ids) - window.first for window in group)
+        yield Part(_nats(model, group), tokens, sum(window.bytes for window in group))
+
+
+def _summed(model: Model, parts: Iterator[Part], *, known: bool = True, pseudo: bool = False) -> Score:
     start = time.perf_counter()
     nats, tokens, size = 0.0, 0, 0
     with inference(model):
-        for group in _batches(windows, batch):
-            nats += _nats(model, group)
-            tokens += sum(len(window.ids) - window.first for window in group)
-            size += sum(window.bytes for window in group)
+        for part in parts:
+            nats, tokens, size = nats + part.nats, tokens + part.tokens, size + part.bytes
     if not tokens:
         raise UserError(_NOTHING)
     loss = nats / tokens
@@ -148,6 +171,7 @@ def _score(model: LeftToRight, windows: Iterator[Window], batch: int, *, known: 
         tokens=tokens,
         bytes=size,
         seconds=time.perf_counter() - start,
+        pseudo=pseudo,
     )
 
 
