@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from yuwen.data import Sample
+    from yuwen.models.config import Reads
 
 
 @dataclass(slots=True)
 class Batch:
-    """What the model sees. `counts` says, before anything is computed, how many targets each loss term has here."""
+    """What the model sees. `counts` says, before anything is computed, how many targets each loss term has here;
+    `tokens` how many tokens of the text it was made of."""
 
     tensors: dict[str, Tensor]
     counts: dict[str, int]
@@ -36,9 +37,17 @@ class Objective(Protocol):
     `prepare` is a pure function of its arguments: the same samples and generator state give the same batch, on any
     number of processes. `loss` returns undivided sums, so that accumulation, packing and data parallelism never change
     the result. `state` is what the objective carries from step to step; it is saved with the checkpoint.
+
+    `reads` are the ways of reading whose models it can train. `rows`: its samples are records (`data.Rows`), not
+    windows of text (`data.Sample`). `together`: samples of a batch see each other, so that a batch cannot be computed
+    in parts.
     """
 
-    def prepare(self, samples: Sample, rng: np.random.Generator) -> Batch: ...
+    reads: ClassVar[frozenset[Reads]]
+    rows: ClassVar[bool]
+    together: ClassVar[bool]
+
+    def prepare(self, samples: Any, rng: np.random.Generator) -> Batch: ...
 
     def loss(self, model: Any, batch: Batch, state: dict[str, Any]) -> Mapping[str, Term]: ...
 
