@@ -12,6 +12,7 @@ import numpy as np
 
 from yuwen.data.corpus import Corpus
 from yuwen.data.shards import id_type
+from yuwen.data.words import Segmenter, Words
 from yuwen.errors import UserError
 from yuwen.text import Cleaner, Closing, Document, TextConfig, keys
 from yuwen.tokens import Tokenizer
@@ -39,6 +40,7 @@ class Encoded:
     sizes: np.ndarray  # int64 [N]: UTF-8 bytes
     keys: np.ndarray  # uint64 [N]: hash of the cleaned text
     dropped: Counter[str]
+    words: np.ndarray | None = None  # bool, as ids: a word starts here; None: the tokenizer's pieces tell
 
 
 def batches(documents: Iterator[Document], inside: bool = False) -> Iterator[Batch]:
@@ -63,10 +65,11 @@ def batches(documents: Iterator[Document], inside: bool = False) -> Iterator[Bat
 
 
 class Encoder:
-    """Cleans, keys and encodes batches."""
+    """Cleans, keys and encodes batches; `words` says who tells where words start."""
 
-    def __init__(self, tokenizer: Tokenizer, config: TextConfig) -> None:
-        self.tokenizer, self.config = tokenizer, config
+    def __init__(self, tokenizer: Tokenizer, config: TextConfig, words: Words = "pieces") -> None:
+        self.tokenizer, self.config, self.words = tokenizer, config, words
+        self._segmenter = None if words == "pieces" else Segmenter()
         self._type = id_type(tokenizer.size)
         self._cleaner = Cleaner(config)
         whole, *parts = tokenizer.encode_batch(["一二。\nab cd.\n\nEf", "一二。\n", "ab cd.\n\n", "Ef"])
@@ -76,27 +79,49 @@ class Encoder:
         kept, texts = self._clean(batch)
         lengths, sizes, hashes = (np.zeros(len(batch.texts), type) for type in (np.int64, np.int64, np.uint64))
         pieces: list[np.ndarray] = []
+        starts: list[np.ndarray] = []
         breaks = ["\n" if batch.closings[i] == "line" else "" for i in kept]
         closed = [text + end for text, end in zip(texts, breaks, strict=True)]
-        for i, ids in zip(kept, self._ids(closed), strict=True):
+        for i, (ids, words) in zip(kept, self._ids(closed), strict=True):
             if not len(ids):
                 self._cleaner.reasons["empty"] += 1
                 continue
             pieces.append(ids)
+            starts.append(words)
             if batch.closings[i] == "end":
                 pieces.append(self.end)
+                starts.append(np.zeros(1, bool))
             lengths[i] = len(ids) + (batch.closings[i] == "end")
         sizes[kept] = [len(text.encode()) for text in closed]
         hashes[kept] = keys(texts)
         ids = np.concatenate(pieces).astype(self._type) if pieces else np.empty(0, self._type)
-        return Encoded(ids, lengths, sizes, hashes, self._dropped())
+        words = None if self._segmenter is None else np.concatenate([np.zeros(0, bool), *starts])
+        return Encoded(ids, lengths, sizes, hashes, self._dropped(), words)
 
-    def _ids(self, texts: list[str]) -> Iterator[np.ndarray]:
-        """Token ids of each text. Long ones go to the tokenizer in pieces: it is faster so, and uses every core."""
+    def _ids(self, texts: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(token ids, where the segmenter lets words start) of each text.
+
+        Long texts go to the tokenizer in pieces: it is faster so, and uses every core.
+        """
         cuts = [_cut(text) if self._cuttable and len(text) > _PIECE else [text] for text in texts]
-        encoded = iter(self.tokenizer.encode_batch([piece for cut in cuts for piece in cut]))
+        encoded = self._encoded([piece for cut in cuts for piece in cut])
         for cut in cuts:
-            yield next(encoded) if len(cut) == 1 else np.concatenate([next(encoded) for _ in cut])
+            ids, words = zip(*(next(encoded) for _ in cut), strict=True)
+            yield (ids[0], words[0]) if len(cut) == 1 else (np.concatenate(ids), np.concatenate(words))
+
+    def _encoded(self, texts: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        if self._segmenter is None:
+            for ids in self.tokenizer.encode_batch(texts):
+                yield ids, np.zeros(0, bool)
+            return
+        for text in texts:
+            ids, counts = self.tokenizer.encode_bytes(text)
+            yield ids, self._segmenter.starts(text, counts)
+
+    @property
+    def segmentation(self) -> dict[str, str]:
+        """What tells where words start, if it is not the tokenizer."""
+        return {} if self._segmenter is None else {"words": self._segmenter.identity}
 
     @property
     def end(self) -> np.ndarray:

@@ -62,7 +62,7 @@ class Workers:
         ]
         self._idle: queue.SimpleQueue[subprocess.Popen[bytes]] = queue.SimpleQueue()
         self._threads = ThreadPoolExecutor(count)
-        setup = pickle.dumps((_packed(encoder.tokenizer), encoder.config))
+        setup = pickle.dumps((_packed(encoder.tokenizer), encoder.config, encoder.words))
         for process in self._processes:
             self._threads.submit(self._greet, process, setup)
 
@@ -112,8 +112,8 @@ def serve() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr
-    files, config = pickle.load(source)
-    encoder = Encoder(_unpacked(files), config)
+    files, config, words = pickle.load(source)
+    encoder = Encoder(_unpacked(files), config, words)
     while True:
         try:
             batch = pickle.load(source)

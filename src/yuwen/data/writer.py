@@ -106,9 +106,12 @@ class Writer:
             repeated[places] = self._seen.seen(encoded.keys[places])
             self._leave_out(keep, repeated, "duplicate")
             self._remember(encoded.keys[keep])
-        ids = encoded.ids if keep.all() else encoded.ids[np.repeat(keep, encoded.lengths)]
+        ids, words = encoded.ids, encoded.words
+        if not keep.all():
+            kept = np.repeat(keep, encoded.lengths)
+            ids, words = ids[kept], None if words is None else words[kept]
         lengths = encoded.lengths[keep]
-        self._append(ids, np.cumsum(lengths) - lengths)
+        self._append(ids, np.cumsum(lengths) - lengths, words)
         self.progress.documents += len(lengths)
         self.progress.bytes += int(encoded.sizes[keep].sum())
 
@@ -116,7 +119,7 @@ class Writer:
         now = self.progress
         before = now.open or {"tokens": now.tokens, "bytes": now.bytes, "unknown": now.unknown, "key": 0}
         if len(encoded.ids):
-            self._append(encoded.ids, np.arange(now.tokens == before["tokens"]))
+            self._append(encoded.ids, np.arange(now.tokens == before["tokens"]), encoded.words)
             before["key"] = join(before["key"], int(encoded.keys[0]))
             now.bytes += int(encoded.sizes[0])
         elif batch.closings[0] == "end" and now.tokens > before["tokens"]:  # its last part was dropped
@@ -158,14 +161,17 @@ class Writer:
         self._keys.write(keys.tobytes())
         self.progress.keys += len(keys)
 
-    def _append(self, ids: np.ndarray, starts: np.ndarray) -> None:
-        """Writes tokens and their flags. A sentence starts after a token that ends one, unless the end goes on (?!)."""
+    def _append(self, ids: np.ndarray, starts: np.ndarray, words: np.ndarray | None = None) -> None:
+        """Writes tokens and their flags. A sentence starts after a token that ends one, unless the end goes on (?!).
+
+        Words start where `words` says, or the tokenizer's pieces; documents, at `starts`, start all three.
+        """
         if not len(ids):
             return
         marks = self._table[ids]
         ends = (marks & _ENDS_SENTENCE) != 0
         after = np.concatenate(([self._ended], ends[:-1]))
-        flags = (marks & WORD) | ((after & ~ends) * np.uint8(SENTENCE))
+        flags = (marks & WORD if words is None else words * np.uint8(WORD)) | ((after & ~ends) * np.uint8(SENTENCE))
         flags[starts] = WORD | SENTENCE | DOCUMENT
         self._ended = bool(ends[-1])
         self._tokens.write(ids.tobytes())

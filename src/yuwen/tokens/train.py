@@ -10,7 +10,7 @@ from importlib import resources
 from typing import Any, Literal
 
 import pydantic
-from tokenizers import AddedToken, models, pre_tokenizers, trainers
+from tokenizers import AddedToken, models, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Backend
 
 from yuwen.config import Config
@@ -22,6 +22,8 @@ from yuwen.tokens.tokenizer import Tokenizer
 
 END, UNKNOWN = "<|endoftext|>", "<|unk|>"
 SPECIALS = [END, "<|im_start|>", "<|im_end|>"]
+# Special tokens whose role their name says; tokenizer_config.json then says it too.
+ROLES = {"[PAD]": "pad_token", "[CLS]": "cls_token", "[SEP]": "sep_token", "[MASK]": "mask_token"}
 Kind = Literal["bpe", "wordpiece", "unigram", "word", "char"]
 # Unigram weighs every substring of its sample at once: about 400 bytes of memory for a byte of text, BPE about 60.
 _SAMPLE_BYTES = {"bpe": 16 << 20, "wordpiece": 16 << 20, "unigram": 2 << 20, "word": 64 << 20}
@@ -37,6 +39,9 @@ class TokenizerConfig(Config):
     """UTF-8 bytes of text to learn from, drawn uniformly; by default 16 MiB (unigram 2, word 64; char reads it all)."""
     minimum_count: int | None = pydantic.Field(default=None, ge=1)
     """A pair (bpe, wordpiece) or a word seen less often is not learned; by default 2."""
+    specials: tuple[str, ...] = ()
+    """Further special tokens. [PAD], [CLS], [SEP] and [MASK] take the roles of those names; [CLS] and [SEP] together
+    also frame what other programs encode: [CLS] A [SEP] B [SEP]. What an objective needs is added by itself."""
 
     @pydantic.model_validator(mode="after")
     def _fits_the_kind(self) -> TokenizerConfig:
@@ -44,10 +49,19 @@ class TokenizerConfig(Config):
             raise ValueError(f"minimum_count has no meaning for kind={self.kind}: leave it out")
         if self.kind == "char" and self.sample_bytes is not None:
             raise ValueError("sample_bytes has no meaning for kind=char, which counts all the text: leave it out")
-        least = 256 + len(SPECIALS)
-        if self.kind in ("bpe", "unigram") and self.vocabulary < least:
-            raise ValueError(f"vocabulary={self.vocabulary} has no room for the 256 bytes: give at least {least}")
+        for text in self.specials:
+            if not text.strip() or text in (*SPECIALS, UNKNOWN) or self.specials.count(text) > 1:
+                raise ValueError(f"specials: {text!r} is empty, given twice, or there already: leave it out")
+        room, what = (256, "the 256 bytes") if self.kind in ("bpe", "unigram") else (2, "a word")
+        least = room + len(SPECIALS) + len(self.specials)
+        if self.vocabulary < least:
+            raise ValueError(f"vocabulary={self.vocabulary} has no room for {what}: give at least {least}")
         return self
+
+    def with_specials(self, texts: Iterable[str]) -> TokenizerConfig:
+        """The same settings with these special tokens too, those that are not there yet."""
+        missing = [text for text in texts if text not in self.specials]
+        return type(self).parse("tokenizer", {**self.model_dump(by_alias=True), "specials": [*self.specials, *missing]})
 
 
 def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
@@ -63,10 +77,14 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
         "clean_up_tokenization_spaces": False,
         "eos_token": END,
         "pad_token": END,
+        **{ROLES[text]: text for text in config.specials if text in ROLES},
         "chat_template": resources.files("yuwen.tokens").joinpath("chatml.j2").read_text(encoding="utf-8"),
     }
     if backend.token_to_id(UNKNOWN) is not None:
         settings["unk_token"] = UNKNOWN
+    if {"[CLS]", "[SEP]"} <= set(config.specials):
+        settings["add_bos_token"] = False  # the frame is an encoder's: a raw prompt goes on from nothing
+        _frame(backend)
     tokenizer = Tokenizer(backend, settings)
     if tokenizer.size > config.vocabulary:
         raise UserError(
@@ -78,6 +96,14 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
     return tokenizer
 
 
+def _frame(backend: Backend) -> None:
+    """What other programs put around a text (Devlin et al. 2019, figure 2); `Tokenizer.encode` never does."""
+    frame = [(text, backend.token_to_id(text)) for text in ("[CLS]", "[SEP]")]
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=frame
+    )
+
+
 def training_texts(documents: Iterable[Document]) -> Iterator[str]:
     """Texts as the model will meet them: documents that are lines keep the line break that follows them."""
     return (document.text + ("\n" if document.closing == "line" else "") for document in documents)
@@ -87,7 +113,8 @@ def _learned(texts: Iterable[str], config: TokenizerConfig) -> Backend:
     sample = bounded_sample(texts, config.sample_bytes or _SAMPLE_BYTES[config.kind])
     if not any(piece.strip() for piece in sample):
         raise UserError("no text to train a tokenizer on: the data is empty")
-    specials = SPECIALS if config.kind in ("bpe", "unigram") else [*SPECIALS, UNKNOWN]
+    unknown = [] if config.kind in ("bpe", "unigram") else [UNKNOWN]
+    specials = [*SPECIALS, *unknown, *config.specials]
     common: dict[str, Any] = {"vocab_size": config.vocabulary, "special_tokens": specials, "show_progress": False}
     bytes_as_letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer: Any
@@ -122,7 +149,7 @@ def _characters(texts: Iterable[str], config: TokenizerConfig) -> Backend:
         counts.update(text)
     if not counts:
         raise UserError("no text to train a tokenizer on: the data is empty")
-    specials = [*SPECIALS, UNKNOWN]
+    specials = [*SPECIALS, UNKNOWN, *config.specials]
     common = [character for character, _ in counts.most_common(config.vocabulary - len(specials))]
     vocabulary = {token: number for number, token in enumerate(itertools.chain(specials, sorted(common)))}
     backend = Backend(models.WordLevel(vocabulary, unk_token=UNKNOWN))
