@@ -3,16 +3,42 @@
 corpus, split    which documents are learnt from, and which only measured
 prepare          documents → `Shards`: cleaned, deduplicated, encoded, memory-mapped
 Windows          shards → samples of a fixed length, in an order that is a pure function of (seed, position)
-Loader           windows → the batches of one process, from one global position
+prepare_rows     records → `RowShards`: rows of several texts with a label or score, encoded, memory-mapped
+Records          rows → batches of like length, each row once an epoch; Frame and padded make an input of them
+Streams          shards → rows that read on, window after window, for models that carry a state
+Loader           any of them → the batches of one process, from one global position
 """
 
 from __future__ import annotations
 
+from yuwen.data.buckets import Records, Rows, in_order
 from yuwen.data.corpus import Corpus, corpus
+from yuwen.data.framing import Frame, padded
 from yuwen.data.loader import Loader
 from yuwen.data.prepare import prepare
+from yuwen.data.records import RAW, RowShards, field_texts, prepare_rows
 from yuwen.data.shards import Shards
 from yuwen.data.split import split
+from yuwen.data.streams import Streams
 from yuwen.data.windows import Sample, Windows
 
-__all__ = ["Corpus", "Loader", "Sample", "Shards", "Windows", "corpus", "prepare", "split"]
+__all__ = [
+    "RAW",
+    "Corpus",
+    "Frame",
+    "Loader",
+    "Records",
+    "RowShards",
+    "Rows",
+    "Sample",
+    "Shards",
+    "Streams",
+    "Windows",
+    "corpus",
+    "field_texts",
+    "in_order",
+    "padded",
+    "prepare",
+    "prepare_rows",
+    "split",
+]

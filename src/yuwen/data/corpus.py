@@ -10,6 +10,7 @@ from pathlib import Path
 from yuwen.errors import UserError
 from yuwen.text import Document, discover, read
 from yuwen.text.file import File
+from yuwen.text.readers import side_by_side
 
 _SMALL = 1 << 23  # characters
 _RECORDS = {".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"}
@@ -73,7 +74,9 @@ def _kept(read_all: Callable[[], Iterator[Document]]) -> Callable[[], Iterator[D
 
 def _identity(names: list[str], paths: list[Path], field: str | None, encoding: str | None) -> str:
     samples = [name for name in names if name.startswith("sample:")]
-    digest = hashlib.blake2b(repr((samples, field, encoding)).encode(), digest_size=16)
+    beside = [list(fields) for fields in map(side_by_side.names, names) if fields is not None]
+    known = (samples, field, encoding, *beside)
+    digest = hashlib.blake2b(repr(known).encode(), digest_size=16)
     for path in paths:
         try:
             digest.update(f"\0{_kind(path)} {path.stat().st_size}\0".encode())

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from collections.abc import Iterator
+from fractions import Fraction
 
 from yuwen.data.corpus import Corpus
 from yuwen.errors import UserError
 from yuwen.text import Document
 
 
-def split(train: Corpus, valid: float | Corpus) -> tuple[Corpus, Corpus]:
+def split(train: Corpus, valid: float | str | Corpus) -> tuple[Corpus, Corpus]:
     """(training corpus, validation corpus), both streaming; the first pass over the text only counts.
 
-    `valid` is a corpus of its own, or the fraction that the last part of `train` makes up. Where documents are text
+    `valid` is a corpus of its own; the fraction that the last part of `train` makes up; or a share by hash, such as
+    "hash:26/256": every document whose text, without the space around it, has a SHA-256 that read as a fraction of all
+    hashes lies below the share. That choice depends on the text alone: a document is on the same side wherever it
+    stands, in whatever corpus, however often. Where documents are text
     files the fraction counts characters, and the cut falls inside a file: of n characters the first int(n·(1−f)) train.
     Otherwise it counts documents (lines, records): of n the first int(n·(1−f)) train, so validation is rounded up.
     The validation text stays raw. Give it to `prepare(..., exclude=valid)` too, so that no copy of it is learnt.
@@ -21,6 +26,8 @@ def split(train: Corpus, valid: float | Corpus) -> tuple[Corpus, Corpus]:
     """
     if isinstance(valid, Corpus):
         return train, valid
+    if isinstance(valid, str):
+        return _by_hash(train, hash_share(valid))
     if not 0 < valid < 1:
         raise UserError(f"data.valid={valid}: a fraction lies between 0 and 1, such as 0.05; or name a DATA")
     characters, documents, plain = _count(train)
@@ -37,6 +44,37 @@ def split(train: Corpus, valid: float | Corpus) -> tuple[Corpus, Corpus]:
     return (
         dataclasses.replace(train, documents=lambda: head(train.documents(), cut), identity=f"{train.identity}<{cut}"),
         dataclasses.replace(train, documents=lambda: tail(train.documents(), cut), identity=f"{train.identity}>{cut}"),
+    )
+
+
+def hash_share(text: str) -> Fraction:
+    """The share that "hash:26/256" or "hash:0.1" speaks of. UserError for anything else."""
+    try:
+        share = Fraction(text.removeprefix("hash:"))
+    except (ValueError, ZeroDivisionError):
+        share = Fraction(0)
+    if not (text.startswith("hash:") and 0 < share < 1):
+        raise UserError(f"data.valid={text}: write hash: and a share between 0 and 1, such as hash:26/256 or hash:0.1")
+    return share
+
+
+def _by_hash(corpus: Corpus, share: Fraction) -> tuple[Corpus, Corpus]:
+    below = -(-share.numerator * 2**256 // share.denominator)
+
+    def side(held_out: bool) -> Iterator[Document]:
+        for document in corpus.documents():
+            if document.closing == "none":
+                raise UserError(
+                    f"{document.source}: a share by hash needs documents that are lines or records, not long files"
+                    "; give data.valid as a fraction, such as 0.05"
+                )
+            digest = hashlib.sha256(document.text.strip().encode()).digest()
+            if (int.from_bytes(digest, "big") < below) == held_out:
+                yield document
+
+    return (
+        dataclasses.replace(corpus, documents=lambda: side(False), identity=f"{corpus.identity}#>={share}"),
+        dataclasses.replace(corpus, documents=lambda: side(True), identity=f"{corpus.identity}#<{share}"),
     )
 
 

@@ -5,6 +5,7 @@ from yuwen.text.clean import Cleaner, TextConfig
 from yuwen.text.deduplicate import Deduplicator, keys
 from yuwen.text.document import Closing, Document
 from yuwen.text.problem import Problem
+from yuwen.text.rows import FieldsConfig, Row, parse_fields, rows
 from yuwen.text.sources import discover, read
 from yuwen.text.stats import Stats, stats
 
@@ -13,13 +14,17 @@ __all__ = [
     "Closing",
     "Deduplicator",
     "Document",
+    "FieldsConfig",
     "Problem",
     "Report",
+    "Row",
     "Stats",
     "TextConfig",
     "check",
     "discover",
     "keys",
+    "parse_fields",
     "read",
+    "rows",
     "stats",
 ]

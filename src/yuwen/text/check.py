@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from yuwen.errors import UserError
 from yuwen.text import readers
 from yuwen.text.document import Document
-from yuwen.text.problem import Problem
+from yuwen.text.problem import Handle, Problem
+from yuwen.text.readers import side_by_side
+from yuwen.text.rows import FieldsConfig, rows
 from yuwen.text.sources import documents, files
 from yuwen.text.tally import Tally
 
@@ -39,8 +41,15 @@ class Report:
         return {"ok": self.ok, **asdict(self)}
 
 
-def check(source: str, *, field: str | None = None, encoding: str | None = None, limit: int = 100) -> Report:
-    """Reads everything once, in bounded memory.
+def check(
+    source: str,
+    *,
+    field: str | None = None,
+    encoding: str | None = None,
+    fields: FieldsConfig | None = None,
+    limit: int = 100,
+) -> Report:
+    """Reads everything once, in bounded memory; with `fields` every record must be a row of that shape.
 
     Empty files, empty documents and duplicates are counted, and are no problems. Raises UserError only if the source
     is not there at all.
@@ -54,20 +63,24 @@ def check(source: str, *, field: str | None = None, encoding: str | None = None,
         if len(problems) < limit:
             problems.append(problem)
 
+    if fields is not None:
+        field = fields.first
     listed = files(source, encoding, keep)
+    together = side_by_side.names(source) is not None
     if source.startswith("sample:"):
-        _count(tally, documents(listed, source, field))
+        _count(tally, _checked(documents(listed, source, field), fields, keep))
         encodings["utf-8"] = len(listed)
     else:
-        for file in listed:
-            before = tally.documents, found.total()
+        for part in [listed] if together else [[file] for file in listed]:
+            before, name = (tally.documents, found.total()), source if together else part[0].name
+            stream = documents(part, source, field) if together else readers.read(part[0], field)
             try:
-                _count(tally, readers.read(file, field))
+                _count(tally, _checked(stream, fields, keep))
             except UserError as error:  # a file that cannot be opened, or a setting that does not fit it
-                what, _, fix = str(error).removeprefix(f"{file.name}: ").rpartition("; ")
-                keep(Problem(file.name, None, None, "unreadable", what, fix))
+                what, _, fix = str(error).removeprefix(f"{name}: ").rpartition("; ")
+                keep(Problem(name, None, None, "unreadable", what, fix))
             else:
-                encodings[file.decoded] += 1
+                encodings.update(file.decoded for file in part)
             empty_files += before == (tally.documents, found.total())
     if not tally.documents and not found:
         keep(Problem(source, None, None, "nothing to read", "holds no text", "name a file with text in it"))
@@ -84,6 +97,15 @@ def check(source: str, *, field: str | None = None, encoding: str | None = None,
         found=dict(found),
         problems=problems,
     )
+
+
+def _checked(stream: Iterable[Document], fields: FieldsConfig | None, handle: Handle) -> Iterator[Document]:
+    """The documents as they are; those that make no row are told of."""
+    for document in stream:
+        if fields is not None:
+            for _ in rows([document], fields, handle):
+                pass
+        yield document
 
 
 def _count(tally: Tally, stream: Iterable[Document]) -> None:

@@ -1,4 +1,4 @@
-"""DATA → files → documents: a path, a folder, a glob, hf:org/name, sample:NAME."""
+"""DATA → files → documents: a path, a folder, a glob, files side by side, hf:org/name, sample:NAME."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from yuwen.text.document import Document
 from yuwen.text.encoding import known
 from yuwen.text.file import File
 from yuwen.text.problem import Handle, counting, stop
+from yuwen.text.readers import side_by_side
 
 
 def read(
@@ -51,15 +52,19 @@ def files(source: str, encoding: str | None = None, handle: Handle = stop) -> li
         from yuwen.text.hub import fetch
 
         return [File(path, name, encoding, handle) for path, name in fetch(source)]
+    if (beside := side_by_side.names(source)) is not None:
+        return [File(path, str(path), encoding, handle) for path in map(_one, beside.values())]
     return [File(path, str(path), encoding, handle) for path in _paths(source)]
 
 
 def documents(found: list[File], source: str, field: str | None) -> Iterator[Document]:
     """The documents of these files, which are those of `source`."""
     if source.startswith("sample:"):
-        if field is not None:
+        if field not in (None, "text"):
             raise UserError(f"{source}: data.field={field} means nothing for a sample; drop the setting")
         return samples.read(source)
+    if (beside := side_by_side.names(source)) is not None:
+        return side_by_side.read(dict(zip(beside, found, strict=True)), source, field)
     return _documents(found, source, field)
 
 
@@ -94,6 +99,13 @@ def _paths(source: str) -> list[Path]:
     except OSError as error:
         raise UserError(f"{error.filename or source}: cannot be read: {error.strerror}; check the path") from None
     return sorted(found, key=_natural)
+
+
+def _one(source: str) -> Path:
+    found = _paths(source)
+    if len(found) != 1:
+        raise UserError(f"{source}: {len(found)} files; files side by side are named one by one")
+    return found[0]
 
 
 def _inside(folder: Path) -> Iterator[Path]:

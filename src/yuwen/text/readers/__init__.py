@@ -21,7 +21,7 @@ def read(file: File, field: str | None) -> Iterator[Document]:
     elif columns.recognise(file):
         _no_field(file, field, "word and tag columns")
         yield from columns.read(file)
-    elif file.suffix in (".csv", ".tsv"):
+    elif file.suffix in (".csv", ".tsv") or (field is not None and table.tabbed(file)):
         yield from table.read(file, field)
     else:
         _no_field(file, field, "plain text")

@@ -39,9 +39,15 @@ def read(file: File, field: str | None) -> Iterator[Document]:
             yield document
 
 
+def tabbed(file: File) -> bool:
+    """Whether the first lines all have the same tabs: a table, whatever the file is called."""
+    counts = {line.count("\t") for line in file.sample()[:_PEEK] if line.strip()}
+    return len(counts) == 1 and counts != {0}
+
+
 def _rows(file: File) -> Iterator[Row]:
     """(line, cells) of every row that is not empty."""
-    if file.suffix == ".tsv":
+    if file.suffix != ".csv":
         yield from ((number, line.split("\t")) for number, line in file.lines() if line)
         return
     csv.field_size_limit(_CELL)

@@ -1,0 +1,99 @@
+"""A text as a model reads it whole: special tokens around it, cut to a length, padded to one of few widths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from yuwen.errors import UserError
+from yuwen.tokens import Tokenizer
+
+_WIDTHS = (1, 3 / 4, 1 / 2, 3 / 8, 1 / 4, 3 / 16, 1 / 8)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What stands around one text, `before` A `after`, or around two, `before` A `between` B `after`.
+
+        both sides (BERT)          [CLS] A [SEP]         [CLS] A [SEP] B [SEP]       Devlin et al. 2019, figure 4
+        permuted (XLNet)           A [SEP] [CLS]         A [SEP] B [SEP] [CLS]       Yang et al. 2019, section 2.5
+        forwards, and pairs (T5)   [start] A end         [start] A end B end         Radford et al. 2018, figure 1
+
+    The start is put where the tokenizer says so, or has a [CLS] for pairs (BART); a [SEP] goes before an end token.
+    """
+
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+    pad: int
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, reads: str) -> Frame:
+        """The frame for a model that reads so (`Family.reads_of`). UserError for a tokenizer without the tokens."""
+        start, end = tokenizer.id_of("cls_token"), tokenizer.id_of("sep_token")
+        if reads in ("both", "permuted"):
+            for role, id in (("cls_token", start), ("sep_token", end)):
+                if id is None:
+                    raise UserError(
+                        f"the tokenizer has no {role}, which stands at an end of every text this model reads"
+                        "; name a tokenizer that has one by tokenizer.from, or let the recipe train one"
+                    )
+        else:
+            end = tokenizer.end_id if end is None else end
+            if reads == "forwards" and start is None and tokenizer.adds_start:
+                start = tokenizer.start_id
+            if end is None:
+                raise UserError("the tokenizer has no end token, which must close every text; choose another tokenizer")
+        assert end is not None
+        pad = tokenizer.pad_id if tokenizer.pad_id is not None else end
+        if reads == "permuted":
+            assert start is not None
+            return cls((), (end,), (end, start), pad)
+        return cls(() if start is None else (start,), (end,), (end,), pad)
+
+    def __call__(self, text: np.ndarray, pair: np.ndarray | None, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """(ids, 0 for what belongs to the first text and 1 for the second), each int64 of at most `length`.
+
+        What is too long is cut at its end; of two texts always the longer one (Devlin et al. 2019's code).
+        UserError if the length has no room for text.
+        """
+        around = len(self.before) + len(self.after) + (len(self.between) if pair is not None else 0)
+        room = length - around
+        if room < 1 + (pair is not None):
+            raise UserError(f"data.length={length} leaves no room for a text beside {around} special tokens; raise it")
+        if pair is None:
+            ids = np.concatenate([self.before, text[:room], self.after]).astype(np.int64)
+            return ids, np.zeros(len(ids), np.int64)
+        one, other = _share(len(text), len(pair), room)
+        first = np.concatenate([self.before, text[:one], self.between])
+        second = np.concatenate([pair[:other], self.after])
+        ids = np.concatenate([first, second]).astype(np.int64)
+        return ids, (np.arange(len(ids)) >= len(first)).astype(np.int64)
+
+
+def _share(one: int, other: int, room: int) -> tuple[int, int]:
+    """How much of two texts stays where the longer one is cut, token by token, until both fit."""
+    if one + other <= room:
+        return one, other
+    short = min(one, other, room // 2)
+    return (short, room - short) if one <= other else (room - short, short)
+
+
+def padded(rows: Sequence[np.ndarray], pad: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """(ids [B, T], bool [B, T]: where a token stands), padded at the right.
+
+    T is one of at most seven widths, fractions of `most` (no row is longer), so that a compiled model meets few shapes.
+    """
+    longest = max(map(len, rows))
+    width = min((w for w in widths(most) if w >= longest), default=longest)
+    ids, keep = np.full((len(rows), width), pad, np.int64), np.zeros((len(rows), width), bool)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)], keep[place, : len(row)] = row, True
+    return ids, keep
+
+
+def widths(most: int) -> list[int]:
+    """The widths that rows of at most so many ids are padded to, multiples of 8 but for the widest."""
+    return sorted({min(most, -(-int(most * share) // 8) * 8) for share in _WIDTHS})
