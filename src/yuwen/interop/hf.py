@@ -110,8 +110,8 @@ def check_free(folder: Path) -> None:
 def load_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> tuple[Model, Tokenizer | None]:
     """The model (in evaluation mode) and the tokenizer, if there is one, of a folder in the Hugging Face layout.
 
-    Weights of `dtype` are mapped from the file, others converted; None keeps the type they are stored in. UserError
-    for anything malformed, for a shape that config.json does not ask for, and for weights unset or unused.
+    Weights of `dtype`, and integers, are mapped from the file, others converted; None keeps all types as stored.
+    UserError for anything malformed, for a shape that config.json does not ask for, and for weights unset or unused.
     """
     config = config_from_published(read_json(folder / "config.json"), str(folder / "config.json"))
     files = WeightFiles(folder)
@@ -121,11 +121,15 @@ def load_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> tupl
     check_fit(tokenizer, model, str(folder))
     stored = _matched(files, model, folder)
     if dtype is None:
-        dtype = functools.reduce(torch.promote_types, {files.dtype(name) for name in stored.values()})
+        kinds = {files.dtype(name) for name in stored.values()}
+        dtype = functools.reduce(torch.promote_types, {kind for kind in kinds if kind.is_floating_point})
     weights: dict[str, Tensor] = {}
     for entry in entries_of(model):  # one at a time: what is converted never stands in memory twice
         read = files.tensor(stored[entry.theirs])
-        made = {name: tensor.to(dtype) for name, tensor in entry.from_published(read).items()}
+        made = {
+            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in entry.from_published(read).items()
+        }
         weights.update(made)
         if not any(
             tensor.untyped_storage().data_ptr() == read.untyped_storage().data_ptr() for tensor in made.values()
@@ -196,7 +200,7 @@ def _matched(files: WeightFiles, model: Model, folder: Path) -> dict[str, str]:
         shape = files.shapes[stored[name]]
         if shape != tuple(tensor.shape):
             raise UserError(f"{folder}: {name} is {list(shape)}, but config.json asks for {list(tensor.shape)}")
-        files.dtype(stored[name])
+        files.dtype(stored[name], tensor.dtype)
     if buffers:
         _note(f"{folder}: not weights, left out: {few(buffers)}")
     if heads:

@@ -27,6 +27,8 @@ from yuwen.interop.json_file import read_json
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 _FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_INTEGERS = {"I64": torch.int64}  # tables to look up in: an n-gram model's keys
+_TYPES = {**_FLOATS, **_INTEGERS}
 
 
 class WeightFiles:
@@ -50,16 +52,20 @@ class WeightFiles:
                 begin, end = said["data_offsets"]
                 self._places[name] = path, bytes_, 8 + length + begin
                 self.shapes[name], self.dtypes[name] = tuple(said["shape"]), said["dtype"]
-                size = math.prod(said["shape"]) * _FLOATS[said["dtype"]].itemsize if said["dtype"] in _FLOATS else None
+                size = math.prod(said["shape"]) * _TYPES[said["dtype"]].itemsize if said["dtype"] in _TYPES else None
                 if size not in (None, end - begin) or 8 + length + end > len(bytes_):
                     raise UserError(f"{path}: damaged ({name} is not where its header says): download it again")
 
-    def dtype(self, name: str) -> torch.dtype:
-        """The floating-point type a weight is stored in. UserError for integers: those weights are quantised."""
-        if self.dtypes[name] not in _FLOATS:
+    def dtype(self, name: str, like: torch.dtype | None = None) -> torch.dtype:
+        """The type a weight is stored in. UserError for one that cannot be loaded, or not in place of `like`.
+
+        Integers in place of floating-point numbers are quantised weights.
+        """
+        known = _TYPES if like is None else _FLOATS if like.is_floating_point else _INTEGERS
+        if self.dtypes[name] not in known:
             path = self._places[name][0]
-            raise UserError(f"{path}: {name} is stored as {self.dtypes[name]}; only {', '.join(_FLOATS)} can be loaded")
-        return _FLOATS[self.dtypes[name]]
+            raise UserError(f"{path}: {name} is stored as {self.dtypes[name]}; only {', '.join(known)} can be loaded")
+        return known[self.dtypes[name]]
 
     def tensor(self, name: str) -> Tensor:
         """A weight, mapped privately: writing to it never reaches the file."""
@@ -123,8 +129,11 @@ def _check(path: Path) -> None:
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], dtype: torch.dtype) -> None:
-    """Writes weights to one safetensors file. OSError when the disk refuses."""
-    tensors = {name: tensor.detach().to(dtype).contiguous() for name, tensor in weights.items()}
+    """Writes weights to one safetensors file, integers as they are. OSError when the disk refuses."""
+    tensors = {
+        name: (tensor.detach().to(dtype) if tensor.is_floating_point() else tensor).contiguous()
+        for name, tensor in weights.items()
+    }
     try:
         save_file(tensors, path, metadata={"format": "pt"})
     except SafetensorError as error:
