@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from yuwen.models import Encoder, build, config_from_published, family, parse_config
 from yuwen.models.encoder import EncoderConfig
 from yuwen.models.weights import to_published
+from yuwen.models.xlnet import TwoStream
 from yuwen.nn import Mask
 
 V = 83  # a prime: nothing divides it by chance
@@ -28,8 +30,18 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "distilbert": ("distilbert", {}),
     "distilbert-body": ("distilbert", {"masked": False, "heads": 3}),
     "distilbert-untied": ("distilbert", {"tied": False, "activation": "relu", "ffn": 40}),
+    "albert": ("albert", {"embedding_width": 16}),
+    "albert-words": ("albert", {"embedding_width": 16, "pooler": False, "sentence_order": False, "activation": "relu"}),
+    "albert-body": ("albert", {"embedding_width": 64, "masked": False, "sentence_order": False, "segments": 3}),
+    "albert-groups-untied": (
+        "albert",
+        {"embedding_width": 16, "layers": 4, "groups": 2, "inner": 2, "tied": False, "ffn": 40, "heads": 3},
+    ),
+    "xlnet": ("xlnet", {}),
+    "xlnet-body": ("xlnet", {"masked": False, "heads": 3, "activation": "gelu_new"}),
+    "xlnet-untied": ("xlnet", {"tied": False, "ffn": 40, "norm_eps": 1e-3, "memory": 0, "activation": "relu"}),
 }
-ONE_EACH = ["bert", "roberta", "distilbert"]
+ONE_EACH = ["bert", "roberta", "distilbert", "albert", "xlnet"]
 
 
 def case_config(case: str, **values: Any) -> EncoderConfig:
@@ -81,17 +93,27 @@ def random_ids(*shape: int, seed: int = 0) -> Tensor:
 
 def random_segments(model: Encoder, ids_BT: Tensor) -> Tensor | None:
     """Which sentence each token is of, where the family has segments."""
-    if model.segments is None:
+    kinds = 2 if isinstance(model, TwoStream) else getattr(model.config, "segments", 0)
+    if not kinds:
         return None
     generator = torch.Generator().manual_seed(int(ids_BT.sum()))
-    return torch.randint(0, model.config.segments, ids_BT.shape, generator=generator)
+    return torch.randint(0, kinds, ids_BT.shape, generator=generator)
 
 
 def answers(model: Encoder, ids: Tensor, mask: Mask | None = None, segments: Tensor | None = None) -> dict[str, Tensor]:
     """Hidden states, and what every head says."""
     h = model(ids, mask, None, segments)
-    heads = {"masked": model.output, "pooler": model.pooled, "next_sentence": model.next_sentence}
-    return {"hidden": h, **{name: heads[name](h) for name in sorted(model.heads)}}
+    return {"hidden": h, **{name: asked(model)[name](h) for name in sorted(model.heads)}}
+
+
+def asked(model: Encoder) -> dict[str, Callable[[Tensor], Tensor]]:
+    """What each head is asked by."""
+    return {
+        "masked": model.output,
+        "pooler": model.pooled,
+        "next_sentence": model.next_sentence,
+        "sentence_order": model.sentence_order,
+    }
 
 
 def their_answers(model: Any, ids: Tensor, keep: Tensor | None = None, segments: Tensor | None = None) -> Any:
@@ -104,8 +126,10 @@ def their_answers(model: Any, ids: Tensor, keep: Tensor | None = None, segments:
     if getattr(body, "pooler_output", None) is not None:
         found["pooler"] = body.pooler_output
     name = type(model).__name__
-    if name.endswith("MaskedLM"):
+    if name.endswith(("MaskedLM", "LMHeadModel")):
         found["masked"] = out.logits
+    elif name == "AlbertForPreTraining":
+        found["masked"], found["sentence_order"] = out.prediction_logits, out.sop_logits
     elif name.endswith("PreTraining"):
         found["masked"], found["next_sentence"] = out.prediction_logits, out.seq_relationship_logits
     elif name.endswith("NextSentencePrediction"):

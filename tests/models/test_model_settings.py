@@ -98,7 +98,7 @@ def test_any_values_are_a_model_or_one_line(name: str, data: st.DataObject) -> N
     else:
         with torch.device("meta"):
             model = build(config.model_copy(update={"layers": min(config.layers, 2)}))
-        assert model.embedding.weight.shape == (config.vocabulary, config.width)
+        assert model.embedding.weight.shape == (config.vocabulary, getattr(config, "embedding_width", config.width))
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -3,8 +3,7 @@
 Section 3: the encoder of 2017 (post-norm) with GELU; an input is the sum of a token's, its segment's and its position's
 learned vectors (figure 2), then a LayerNorm. Section 3.1, task 1: a hidden word is told from both sides, in their code
 by a dense layer, GELU, LayerNorm and the embedding's own table plus a bias. Task 2: from the first position, through
-tanh, whether sentence B follows A. Differences here: dropout is 0 by default (published: 0.1), and fresh weights are
-normal, not cut at two standard deviations.
+tanh, whether sentence B follows A. A difference here: dropout is 0 by default (published: 0.1).
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pydantic import Field, model_validator
 from torch import nn
 from typing_extensions import Self
 
-from yuwen.models.encoder import Encoder, EncoderConfig, encoder_block, initialise, task_classes
+from yuwen.models.encoder import Encoder, EncoderConfig, cut_normal, encoder_block, initialise, task_classes
 from yuwen.models.weights import Entry, Repeated, Same, both, per_layer
 from yuwen.nn import HeadTransform, LayerNorm, LearnedPositions, Pooler, TokenEmbedding, TokenHead
 
@@ -112,7 +111,7 @@ def build(config: BertConfig, generator: torch.Generator | None = None) -> Encod
         sentence_head=nn.Linear(config.width, 2) if config.next_sentence else None,
         dropout=config.dropout,
     )
-    initialise(model, generator)
+    initialise(model, generator, cut_normal)
     return model
 
 

@@ -10,7 +10,7 @@ import torch
 
 from yuwen.config import nearest
 from yuwen.errors import UserError
-from yuwen.models import bert, distilbert, gemma3, gpt2, llama, qwen2, qwen3, roberta
+from yuwen.models import albert, bert, distilbert, gemma3, gpt2, llama, qwen2, qwen3, roberta, xlnet
 from yuwen.models.config import ModelConfig, Reads
 from yuwen.models.encoder import Encoder
 from yuwen.models.left_to_right import LeftToRight
@@ -31,7 +31,7 @@ class Family:
     @property
     def encoder(self) -> bool:
         """Whether its models read text from both sides, and so cannot continue it."""
-        return self.config.READS == "both"
+        return self.config.READS in ("both", "permuted")
 
     def reads_of(self, config: ModelConfig) -> Reads:
         """How a model of these settings reads."""
@@ -49,6 +49,8 @@ FAMILIES: dict[str, Family] = {
         ("bert", bert.BertConfig, bert),
         ("roberta", roberta.RobertaConfig, roberta),
         ("distilbert", distilbert.DistilBertConfig, distilbert),
+        ("albert", albert.AlbertConfig, albert),
+        ("xlnet", xlnet.XLNetConfig, xlnet),
     )
 }
 

@@ -19,9 +19,12 @@ from yuwen.nn.embedding import CountedPositions, LearnedPositions, ScaledTokenEm
 from yuwen.nn.feedforward import FeedForward, GatedFeedForward
 from yuwen.nn.head import HeadTransform, Pooler
 from yuwen.nn.mask import Causal, Documents, Everything, Explicit, Mask, Padding, Prefix, Window
+from yuwen.nn.memory import SegmentMemory
 from yuwen.nn.norm import LayerNorm, OffsetRMSNorm, RMSNorm
 from yuwen.nn.position import LinearScaling, Llama3Scaling, Rotary, YarnScaling, rotate
 from yuwen.nn.recurrent import LSTM, ElmanRNN, LockedDropout, Recurrence, RecurrentCache, WordDropout
+from yuwen.nn.relative import Distances, RelativeAttention, Sight
+from yuwen.nn.two_stream import TwoStreamBlock
 
 __all__ = [
     "LSTM",
@@ -29,6 +32,7 @@ __all__ = [
     "Causal",
     "CountedPositions",
     "DecoderCache",
+    "Distances",
     "Documents",
     "Dropout",
     "ElmanRNN",
@@ -55,12 +59,16 @@ __all__ = [
     "RMSNorm",
     "Recurrence",
     "RecurrentCache",
+    "RelativeAttention",
     "Rotary",
     "SandwichNormBlock",
     "ScaledDotProduct",
     "ScaledTokenEmbedding",
+    "SegmentMemory",
+    "Sight",
     "TokenEmbedding",
     "TokenHead",
+    "TwoStreamBlock",
     "Window",
     "WindowCache",
     "WordDropout",

@@ -9,11 +9,11 @@ from yuwen.nn.feedforward import ACTIVATIONS
 
 
 class HeadTransform(nn.Module):
-    """norm(f(W h + b)): a last look at a position before its word is told. [..., D] -> [..., D]."""
+    """norm(f(W h + b)): a last look at a position before its word is told. [..., D] -> [..., D or `output`]."""
 
-    def __init__(self, width: int, norm: nn.Module, *, activation: str = "gelu") -> None:
+    def __init__(self, width: int, norm: nn.Module, *, activation: str = "gelu", output: int | None = None) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, width)
+        self.dense = nn.Linear(width, output or width)
         self.activation = ACTIVATIONS[activation]
         self.norm = norm
 

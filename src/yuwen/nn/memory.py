@@ -1,0 +1,60 @@
+"""What a model keeps of the segments before this one, so that a text may be longer than a batch (Dai et al. 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+
+class SegmentMemory:
+    """The input of every layer at earlier positions, [B, M, D] each (section 3.2): read, never learnt through.
+
+    At most `width` positions are kept (0: all). `visible_BM` is False where another text stands: rows that were
+    forgotten; None while there are none.
+    """
+
+    def __init__(self, layers: int, width: int = 0) -> None:
+        self.width = width
+        self.states: list[Tensor | None] = [None] * layers
+        self.visible_BM: Tensor | None = None
+
+    @property
+    def length(self) -> int:
+        """Positions held."""
+        return 0 if self.states[0] is None else self.states[0].shape[1]
+
+    def append(self, states_BTD: Sequence[Tensor]) -> None:
+        """Adds the inputs of every layer at the newest positions, and lets the oldest go."""
+        B, T, _ = states_BTD[0].shape
+        if self.visible_BM is not None:
+            self.visible_BM = self._last(torch.cat((self.visible_BM, self.visible_BM.new_ones(B, T)), dim=1))
+        for n, (old, new) in enumerate(zip(self.states, states_BTD, strict=True)):
+            self.states[n] = self._last(new.detach() if old is None else torch.cat((old, new.detach()), dim=1))
+
+    def forget(self, rows_B: Tensor) -> None:
+        """Rows (True) whose text begins anew see nothing of what is held."""
+        if self.length and bool(rows_B.any()):
+            visible = self.visible_BM
+            if visible is None:
+                visible = torch.ones(len(rows_B), self.length, dtype=torch.bool, device=rows_B.device)
+            self.visible_BM = visible & ~rows_B[:, None]
+
+    def select(self, rows_B: Tensor) -> None:
+        """Keeps the given batch rows, in that order."""
+        self.states = [None if held is None else held[rows_B] for held in self.states]
+        self.visible_BM = None if self.visible_BM is None else self.visible_BM[rows_B]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is held, by name, for a checkpoint; nothing at the start."""
+        held = {f"layer.{n}": state.contiguous() for n, state in enumerate(self.states) if state is not None}
+        return held if self.visible_BM is None else {**held, "visible": self.visible_BM}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Takes back what `tensors` gave."""
+        self.states = [tensors.get(f"layer.{n}") for n in range(len(self.states))]
+        self.visible_BM = tensors.get("visible")
+
+    def _last(self, held: Tensor) -> Tensor:
+        return held[:, -self.width :] if self.width else held
