@@ -19,7 +19,7 @@ from yuwen.models import FAMILIES
 from yuwen.text import Document
 from yuwen.tokens import Tokenizer
 
-DECODERS = sorted(name for name, family in FAMILIES.items() if not family.encoder)
+DECODERS = sorted(name for name, family in FAMILIES.items() if family.config.READS == "forwards")
 
 
 def stream_of(tokenizer: Tokenizer, count: int = 40) -> tuple[list[int], list[int]]:

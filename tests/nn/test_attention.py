@@ -12,6 +12,7 @@ from torch import Tensor
 from yuwen.nn import (
     Attention,
     Causal,
+    CrossAttention,
     Documents,
     Everything,
     KeyValueCache,
@@ -152,13 +153,13 @@ def test_the_module_is_its_picture() -> None:
 
 def test_memory_is_looked_at_instead() -> None:
     torch.manual_seed(0)
-    attention, x, memory = Attention(16, 4), drawn(2, 3, 16), drawn(2, 5, 16)
+    attention, x, memory = CrossAttention(16, 4), drawn(2, 3, 16), drawn(2, 5, 16)
     everything = Everything().resolve(3, 5, CPU)
-    ours = attention(x, everything, memory_BSD=memory)
+    ours = attention(x, memory, everything)
     assert ours.shape == (2, 3, 16)
-    shuffled = attention(x, everything, memory_BSD=memory[:, [3, 1, 4, 0, 2]])
+    shuffled = attention(x, memory[:, [3, 1, 4, 0, 2]], everything)
     torch.testing.assert_close(ours, shuffled)  # without positions, memory is a set
-    assert not torch.allclose(ours, attention(x, everything, memory_BSD=memory + 1))
+    assert not torch.allclose(ours, attention(x, memory + 1, everything))
 
 
 @pytest.mark.parametrize("sizes", [[1] * 9, [9], [4, 1, 4], [1, 8], [8, 1]])

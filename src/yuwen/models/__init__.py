@@ -2,6 +2,7 @@
 
 from yuwen.models.decoder import Decoder
 from yuwen.models.encoder import Encoder
+from yuwen.models.encoder_decoder import EncoderDecoder
 from yuwen.models.family import (
     FAMILIES,
     Family,
@@ -18,6 +19,7 @@ __all__ = [
     "FAMILIES",
     "Decoder",
     "Encoder",
+    "EncoderDecoder",
     "Family",
     "LeftToRight",
     "Model",

@@ -49,6 +49,11 @@ class ModelConfig(Config):
         return self.READS
 
     @classmethod
+    def model_types(cls) -> tuple[str, ...]:
+        """The published names of the architecture; ours stands first."""
+        return (cls.MODEL_TYPE,)
+
+    @classmethod
     def architectures(cls) -> tuple[str, ...]:
         """The published classes that can be read."""
         return (cls.ARCHITECTURE,)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from yuwen.models.left_to_right import LeftToRight
-from yuwen.nn import Causal, DecoderCache, Dropout, LearnedPositions, Mask, Rotary, TokenEmbedding, TokenHead
+from yuwen.nn import Causal, DecoderCache, Dropout, Mask, Rotary, TokenEmbedding, TokenHead
 from yuwen.nn.mask import Allowed
 from yuwen.nn.position import Rotation
 
 
 class Decoder(LeftToRight):
-    """ids -> embedding (+ learned positions) -> blocks -> norm -> h;  head(h) -> logits.
+    """ids -> embedding (+ positions) -> blocks -> norm -> h;  head(h) -> logits.
 
     `forward(ids_BT) -> h_BTD`, `output(h_BTD) -> logits_BTV`. `positions` default to 0, 1, 2 … after what the cache
     holds; `mask` defaults to causal.
@@ -29,7 +29,7 @@ class Decoder(LeftToRight):
         blocks: Sequence[nn.Module],
         norm: nn.Module,
         head: TokenHead,
-        positions: LearnedPositions | None = None,
+        positions: nn.Module | None = None,
         rotary: Rotary | None = None,
         dropout: float = 0.0,
     ) -> None:
@@ -55,7 +55,7 @@ class Decoder(LeftToRight):
             positions = torch.arange(past, past + T, device=ids_BT.device)[None]
         h_BTD = self.embedding(ids_BT)
         if self.positions is not None:
-            h_BTD = h_BTD + self.positions(positions)
+            h_BTD = h_BTD + self.positions(positions).to(h_BTD.dtype)
         h_BTD = self.dropout(h_BTD)
         views = self.views(mask or Causal(), positions, past + T, h_BTD.dtype)
         for n, (block, (allowed, rotation)) in enumerate(zip(self.blocks, views, strict=True)):

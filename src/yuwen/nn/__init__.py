@@ -12,30 +12,40 @@ A batch is independent along B; `ids_BT` are integers, `h_BTD` hidden states, `l
 
 from yuwen.nn.attention import Attention, ScaledDotProduct
 from yuwen.nn.block import ParallelBlock, PostNormBlock, PreNormBlock, SandwichNormBlock
-from yuwen.nn.cache import DecoderCache, KeyValueCache, WindowCache
+from yuwen.nn.cache import DecoderCache, EncoderDecoderCache, KeyValueCache, MemoryCache, WindowCache
+from yuwen.nn.cross import CrossAttention, PostNormCrossBlock, PreNormCrossBlock
 from yuwen.nn.cross_entropy import LinearCrossEntropy
 from yuwen.nn.dropout import Dropout
-from yuwen.nn.embedding import CountedPositions, LearnedPositions, ScaledTokenEmbedding, TokenEmbedding, TokenHead
+from yuwen.nn.embedding import (
+    CountedPositions,
+    LearnedPositions,
+    ScaledTokenEmbedding,
+    ShiftedPositions,
+    SinusoidalPositions,
+    TokenEmbedding,
+    TokenHead,
+)
 from yuwen.nn.feedforward import FeedForward, GatedFeedForward
 from yuwen.nn.head import HeadTransform, Pooler
 from yuwen.nn.mask import Causal, Documents, Everything, Explicit, Mask, Padding, Prefix, Window
-from yuwen.nn.memory import SegmentMemory
 from yuwen.nn.norm import LayerNorm, OffsetRMSNorm, RMSNorm
 from yuwen.nn.position import LinearScaling, Llama3Scaling, Rotary, YarnScaling, rotate
 from yuwen.nn.recurrent import LSTM, ElmanRNN, LockedDropout, Recurrence, RecurrentCache, WordDropout
-from yuwen.nn.relative import Distances, RelativeAttention, Sight
-from yuwen.nn.two_stream import TwoStreamBlock
+from yuwen.nn.score import Additive, BiasedDotProduct, RelativeBias
 
 __all__ = [
     "LSTM",
+    "Additive",
     "Attention",
+    "BiasedDotProduct",
     "Causal",
     "CountedPositions",
+    "CrossAttention",
     "DecoderCache",
-    "Distances",
     "Documents",
     "Dropout",
     "ElmanRNN",
+    "EncoderDecoderCache",
     "Everything",
     "Explicit",
     "FeedForward",
@@ -49,26 +59,28 @@ __all__ = [
     "Llama3Scaling",
     "LockedDropout",
     "Mask",
+    "MemoryCache",
     "OffsetRMSNorm",
     "Padding",
     "ParallelBlock",
     "Pooler",
     "PostNormBlock",
+    "PostNormCrossBlock",
     "PreNormBlock",
+    "PreNormCrossBlock",
     "Prefix",
     "RMSNorm",
     "Recurrence",
     "RecurrentCache",
-    "RelativeAttention",
+    "RelativeBias",
     "Rotary",
     "SandwichNormBlock",
     "ScaledDotProduct",
     "ScaledTokenEmbedding",
-    "SegmentMemory",
-    "Sight",
+    "ShiftedPositions",
+    "SinusoidalPositions",
     "TokenEmbedding",
     "TokenHead",
-    "TwoStreamBlock",
     "Window",
     "WindowCache",
     "WordDropout",

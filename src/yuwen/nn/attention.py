@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from yuwen.nn import fused
 from yuwen.nn.cache import KeyValueCache
 from yuwen.nn.linear import together
 from yuwen.nn.mask import Allowed
@@ -17,9 +18,10 @@ _LONGEST = 1024  # beyond this the scores of one layer outgrow the processor's c
 class ScaledDotProduct(nn.Module):
     """softmax(Q K^T / sqrt(K)) V (eq. 1), for grouped queries too (Ainslie et al. 2023): H / G queries share a key.
 
-    q [B, H, T, K], k and v [B, G, S, K] -> [B, H, T, K]. Two routes to the same sum: causal training and prefill on
-    a CPU in strips of query rows (`nn.strips`), everything else through PyTorch's kernel. `scale` takes the place of
-    1 / sqrt(K) (Gemma 3's query_pre_attn_scalar).
+    q [B, H, T, K], k and v [B, G, S, K] -> [B, H, T, K]. Three routes to the same sum: compiled training in bfloat16
+    by a kernel of our own (`nn.fused`), other causal training and prefill on a CPU in strips of query rows
+    (`nn.strips`), everything else through PyTorch's kernel. `scale` takes the place of 1 / sqrt(K) (Gemma 3's
+    query_pre_attn_scalar).
     """
 
     def __init__(self, *, dropout: float = 0.0, scale: float | None = None) -> None:
@@ -28,6 +30,8 @@ class ScaledDotProduct(nn.Module):
 
     def forward(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, allowed: Allowed) -> Tensor:
         rate = self.rate if self.training else 0.0
+        if allowed.table is None and fused.suits(q_BHTK, k_BGSK):
+            return fused.attention(q_BHTK, k_BGSK, v_BGSK, causal=allowed.causal, scale=self.scale, rate=rate)
         on_cpu = q_BHTK.device.type == "cpu"
         if allowed.causal and on_cpu and q_BHTK.shape[2] <= _LONGEST:
             return causal_attention(q_BHTK, k_BGSK, v_BGSK, rate, self.scale)
@@ -52,11 +56,11 @@ class Attention(nn.Module):
     """Multi-head attention; multi-query when `kv_heads` is 1, grouped in between.
 
         x -> query  -> [norm] -> [rotate] ------------> score -> output
-        m -> key    -> [norm] -> [rotate] -> [cache] -/   /
-        m -> value  -----------------------> [cache] ----/        m = memory, or x itself
+        x -> key    -> [norm] -> [rotate] -> [cache] -/   /
+        x -> value  -----------------------> [cache] ----/
 
-    x [B, T, D], memory [B, S, D] -> [B, T, D]. `query_norm` and `key_norm` act on each head (Qwen3's QK-norm);
-    `score` is the scoring child.
+    [B, T, D] -> [B, T, D]. `query_norm` and `key_norm` act on each head (Qwen3's QK-norm);
+    `score` is the scoring child. Who reads another text does so by `CrossAttention`.
     """
 
     def __init__(
@@ -89,12 +93,8 @@ class Attention(nn.Module):
         allowed: Allowed,
         rotation: Rotation | None = None,
         cache: KeyValueCache | None = None,
-        memory_BSD: Tensor | None = None,
     ) -> Tensor:
-        if memory_BSD is None:
-            q, k, v = together(x_BTD, self.query, self.key, self.value)
-        else:
-            q, (k, v) = self.query(x_BTD), together(memory_BSD, self.key, self.value)
+        q, k, v = together(x_BTD, self.query, self.key, self.value)
         q_BTHK = q.unflatten(-1, (self.heads, self.head_width))
         k_BSGK = k.unflatten(-1, (self.kv_heads, self.head_width))
         v_BSGK = v.unflatten(-1, (self.kv_heads, self.head_width))

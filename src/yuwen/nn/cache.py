@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -87,8 +87,33 @@ class WindowCache(KeyValueCache):
         return larger
 
 
+class MemoryCache(KeyValueCache):
+    """A layer's own keys and values, and those of the memory it reads: made for the first token, kept for all others.
+
+    `truncate` and `length` are of its own positions; rows are chosen among both.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._memory: tuple[Tensor, Tensor] | None = None
+
+    def once(self, make: Callable[[], tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """Keys and values of the memory, [B, G, S, K] each: what `make` gives the first time."""
+        if self._memory is None:
+            self._memory = make()
+        return self._memory
+
+    def select(self, rows_B: Tensor) -> None:
+        super().select(rows_B)
+        if self._memory is not None:
+            keys, values = self._memory
+            self._memory = keys[rows_B], values[rows_B]
+
+
 class DecoderCache:
     """A key-value cache for every layer of a decoder; `windows` gives the width of those that look back less far."""
+
+    layers: Sequence[KeyValueCache]
 
     def __init__(self, layers: int, windows: Mapping[int, int] | None = None) -> None:
         windows = windows or {}
@@ -114,6 +139,15 @@ class DecoderCache:
         twin.layers = [copy.copy(layer) for layer in self.layers]
         twin.select(rows_B)  # replaces the twin's buffers, and writes into none
         return twin
+
+
+class EncoderDecoderCache(DecoderCache):
+    """The same for decoder layers that also read a memory."""
+
+    layers: Sequence[MemoryCache]
+
+    def __init__(self, layers: int) -> None:
+        self.layers = [MemoryCache() for _ in range(layers)]
 
 
 def _grown(buffer: Tensor | None, like_BGTK: Tensor, used: int, needed: int) -> Tensor:

@@ -67,6 +67,37 @@ class CountedPositions(LearnedPositions):
         return token_BT.cumsum(1) * token_BT + self.padding
 
 
+class SinusoidalPositions(nn.Module):
+    """Waves instead of a table: sin and cos of position x 10000^(-2i/D) (Vaswani et al. 2017, section 3.5).
+
+    [B or 1, T] -> [B or 1, T, D]. All sines stand before all cosines, as in the authors' code and in Marian's; in the
+    paper they alternate, which numbers the coordinates otherwise and nothing else. Nothing is learned, nothing ends.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        if width % 2:
+            raise ValueError(f"sinusoidal positions come in pairs: a width of {width} must be even")
+        self.width = width
+
+    def forward(self, positions_BT: Tensor) -> Tensor:
+        exponents = torch.arange(0, self.width, 2, device=positions_BT.device, dtype=torch.float64) / self.width
+        angles = positions_BT[..., None] * 10_000.0**-exponents  # in fp64: far out, fp32 would round an angle itself
+        return torch.cat((angles.sin(), angles.cos()), dim=-1).float()
+
+
+class ShiftedPositions(LearnedPositions):
+    """BART's table, whose first two rows are never read: position t is row t + 2 (published for ids of padding)."""
+
+    _SHIFT = 2
+
+    def __init__(self, context: int, width: int) -> None:
+        super().__init__(context + self._SHIFT, width)
+
+    def forward(self, positions_BT: Tensor) -> Tensor:
+        return super().forward(positions_BT + self._SHIFT)
+
+
 class TokenHead(nn.Module):
     """Hidden states to scores: h W^T (+ b). `tied_to` shares the embedding's table (Press & Wolf 2017)."""
 

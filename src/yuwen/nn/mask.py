@@ -14,10 +14,14 @@ from torch import Tensor
 
 
 class Allowed(NamedTuple):
-    """A resolved mask. `table` [B or 1, 1, T or 1, S] is True where a query may look; None: only `causal` restricts."""
+    """A resolved mask. `table` [B or 1, 1, T or 1, S] is True where a query may look; None: only `causal` restricts.
+
+    `bias` [1, H, T, S] is added to the scores by the scoring children that know of one (`RelativeBias`).
+    """
 
     causal: bool
     table: Tensor | None
+    bias: Tensor | None = None
 
 
 class Mask:

@@ -87,7 +87,7 @@ class Optimizers:
 
 
 def _parts(weights: Mapping[str, Tensor], config: OptimizerConfig, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
-    matrices = [w for n, w in weights.items() if w.dim() == 2 and n.startswith("blocks.")]
+    matrices = [w for n, w in weights.items() if w.dim() == 2 and "blocks." in n]
     tables = [w for n, w in weights.items() if w.dim() >= 2 and not any(w is m for m in matrices)]
     vectors = [w for w in weights.values() if w.dim() < 2]
     decay = config.weight_decay

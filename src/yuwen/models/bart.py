@@ -1,0 +1,139 @@
+"""BART: Denoising Sequence-to-Sequence Pre-training for Natural Language Generation (Lewis et al. 2020).
+
+Section 2.1: the Transformer of 2017 (post-norm) with GELU; it learns to write a text whose source was noised (section
+2.2, `yuwen.objectives`). As in the published code positions are learned, a table for each side, a LayerNorm stands
+behind the embeddings of each, one table of tokens serves both sides and the head, and the head has a bias
+(`final_logits_bias`), which there stays 0 and here may learn. Differences here: dropout is 0 by default (published:
+0.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import nn
+from typing_extensions import Self
+
+from yuwen.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, Stack, initialise
+from yuwen.models.transformer import PAIR_HARMLESS, TransformerConfig, layer_weights, shared_table
+from yuwen.models.weights import Entry, Row, Same, both
+from yuwen.nn import (
+    Attention,
+    CrossAttention,
+    FeedForward,
+    LayerNorm,
+    PostNormBlock,
+    PostNormCrossBlock,
+    ScaledDotProduct,
+    ScaledTokenEmbedding,
+    ShiftedPositions,
+    TokenEmbedding,
+    TokenHead,
+)
+
+_EPS = 1e-5  # of every norm; no setting
+
+
+class BartConfig(EncoderDecoderConfig):
+    """Shape of a BART. `scaled` multiplies embeddings by sqrt(width), as in BART models of the time of mBART."""
+
+    activation: Literal["gelu", "gelu_new", "relu", "silu"] = "gelu"
+    scaled: bool = False
+    tied: Literal[True] = True
+    head_bias: bool = True
+
+    ARCHITECTURE: ClassVar[str] = "BartForConditionalGeneration"
+    MODEL_TYPE: ClassVar[str] = "bart"
+    PUBLISHED: ClassVar[Mapping[str, str]] = {
+        **{ours: theirs for ours, theirs in TransformerConfig.PUBLISHED.items() if ours not in ("norm", "score")},
+        "scaled": "scale_embedding",
+    }
+    MIRRORED: ClassVar[Mapping[str, str]] = TransformerConfig.MIRRORED
+    CONSTANT: ClassVar[Mapping[str, Any]] = {
+        "static_position_embeddings": False,
+        "normalize_embedding": True,
+        "normalize_before": False,
+        "add_final_layer_norm": False,
+        "add_bias_logits": False,
+        "is_decoder": False,
+    }
+    HARMLESS: ClassVar[frozenset[str]] = PAIR_HARMLESS
+
+    @classmethod
+    def architectures(cls) -> tuple[str, ...]:
+        return (cls.ARCHITECTURE, "BartModel")
+
+    @property
+    def copies(self) -> Mapping[str, str]:
+        return shared_table(tied=True)
+
+    def as_stored(self, names: Iterable[str]) -> Self:
+        """Files of a body alone have no bias of the head."""
+        return self.model_copy(update={"head_bias": "final_logits_bias" in names})
+
+    def published(self) -> dict[str, Any]:
+        return {**super().published(), "pad_token_id": None}  # transformers would never train the row of that id
+
+    @classmethod
+    def from_published(cls, values: Mapping[str, Any], where: str) -> Self:
+        # what a config.json leaves out means the published default, not ours
+        defaults = {"max_position_embeddings": 1024, "decoder_start_token_id": 2, "encoder_ffn_dim": 4096}
+        return super().from_published({**defaults, **values}, where)
+
+
+def build(config: BartConfig, generator: torch.Generator | None = None) -> EncoderDecoder:
+    """A BART with fresh weights."""
+    table = ScaledTokenEmbedding if config.scaled else TokenEmbedding
+    embedding = table(config.vocabulary, config.width)
+    model = EncoderDecoder(
+        config,
+        embedding=embedding,
+        encoder=_stack(config, [_block(config) for _ in range(config.encoder_layers)]),
+        decoder=_stack(config, [_cross_block(config) for _ in range(config.layers)]),
+        head=TokenHead(config.vocabulary, config.width, tied_to=embedding, bias=config.head_bias),
+    )
+    initialise(model, generator)
+    return model
+
+
+def _stack(config: BartConfig, blocks: list[nn.Module]) -> Stack:
+    positions = ShiftedPositions(config.context, config.width)
+    return Stack(blocks, positions=positions, embedding_norm=LayerNorm(config.width, _EPS), dropout=config.dropout)
+
+
+def _block(config: BartConfig) -> PostNormBlock:
+    score = ScaledDotProduct(dropout=config.dropout)
+    return PostNormBlock(
+        Attention(config.width, config.heads, bias=True, output_bias=True, score=score),
+        LayerNorm(config.width, _EPS),
+        FeedForward(config.width, config.ffn, activation=config.activation),
+        LayerNorm(config.width, _EPS),
+        dropout=config.dropout,
+    )
+
+
+def _cross_block(config: BartConfig) -> PostNormCrossBlock:
+    score = ScaledDotProduct(dropout=config.dropout)
+    return PostNormCrossBlock(
+        Attention(config.width, config.heads, bias=True, output_bias=True, score=score),
+        LayerNorm(config.width, _EPS),
+        CrossAttention(config.width, config.heads, bias=True, output_bias=True, score=score),
+        LayerNorm(config.width, _EPS),
+        FeedForward(config.width, config.ffn, activation=config.activation),
+        LayerNorm(config.width, _EPS),
+        dropout=config.dropout,
+    )
+
+
+def weights(config: BartConfig) -> list[Entry]:
+    """Our names and the published ones."""
+    entries: list[Entry] = [Same("embedding.weight", "model.shared.weight")]
+    if config.head_bias:
+        entries.append(Row("head.bias", "final_logits_bias"))
+    for side, layers in (("encoder", config.encoder_layers), ("decoder", config.layers)):
+        entries.append(Same(f"{side}.positions.weight", f"model.{side}.embed_positions.weight"))
+        entries += both(f"{side}.embedding_norm", f"model.{side}.layernorm_embedding")
+        entries += layer_weights(f"{side}.", f"model.{side}.", layers, cross=side == "decoder")
+    return entries
