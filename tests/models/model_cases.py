@@ -37,8 +37,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         | {"rope_scaling": {"kind": "linear", "factor": 8.0}, "norm_eps": 1e-3, "ffn": 40},
     ),
     "gemma3-all-global": ("gemma3", {"global_every": 1, "window": 3}),
+    "palm": ("palm", {}),
+    "palm-wide-heads": ("palm", {"head_width": 14, "ffn": 40, "rope_theta": 500_000.0, "norm_eps": 1e-3}),
 }
-ONE_EACH = ["gpt2", "llama-grouped-untied", "qwen2-grouped-untied", "qwen3-grouped", "gemma3"]
+ONE_EACH = ["gpt2", "llama-grouped-untied", "qwen2-grouped-untied", "qwen3-grouped", "gemma3", "palm"]
+PUBLISHED = [case for case, (name, _) in CASES.items() if name not in {"palm"}]  # transformers has them
+SURE = {"palm": 1.5}  # nats that fresh weights lose to knowing nothing, if more than 0.1: scores with unit variance
 
 
 def case_config(case: str, **values: Any) -> ModelConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from model_cases import CASES, case_config, case_model, logits, random_ids, their_model
+from model_cases import CASES, PUBLISHED, case_config, case_model, logits, random_ids, their_model
 
 from yuwen.models import build, family
 from yuwen.models.weights import from_published, to_published
@@ -13,7 +13,7 @@ from yuwen.nn import Causal, Padding
 LENGTHS = [1, 2, 63, 64, 65, 257, 300]
 
 
-@pytest.fixture(scope="module", params=CASES)
+@pytest.fixture(scope="module", params=PUBLISHED)
 def pair(request: pytest.FixtureRequest):  # type: ignore[no-untyped-def]
     """Our model, and theirs with our weights."""
     ours = case_model(request.param)
@@ -65,7 +65,7 @@ def test_gradients_are_theirs_too(pair) -> None:  # type: ignore[no-untyped-def]
         torch.testing.assert_close(gradient, expected[name], atol=float(1e-4 * scale + 1e-7), rtol=0)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", PUBLISHED)
 def test_their_weights_in_our_code(case: str) -> None:
     config = case_config(case)
     theirs, ours = their_model(config, seed=1), build(config).eval()

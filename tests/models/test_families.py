@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model_cases import CASES, ONE_EACH, V, case_config, case_model, logits, random_ids
+from model_cases import CASES, ONE_EACH, SURE, V, case_config, case_model, logits, random_ids
 
 from yuwen.models import FAMILIES, build
 from yuwen.nn import Causal, Documents, LinearCrossEntropy, Padding
@@ -123,7 +123,7 @@ def test_one_batch_can_be_learnt_by_heart(case: str) -> None:
     ids, loss_of = random_ids(2, 25), LinearCrossEntropy(chunk=16)
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, betas=(0.9, 0.95), weight_decay=0)
     for _ in range(70):
-        h_ND = model(ids[:, :-1]).flatten(0, 1)
+        h_ND = model.readout(model(ids[:, :-1])).flatten(0, 1)
         loss = loss_of(h_ND, model.head.weight, model.head.bias, ids[:, 1:].flatten()) / h_ND.shape[0]
         optimiser.zero_grad()
         loss.backward()
@@ -136,7 +136,7 @@ def test_every_weight_has_a_gradient_and_the_chunked_loss_gives_it(case: str) ->
     model, ids = case_model(case), random_ids(2, 25)
     parameters = list(model.parameters())
     chunked = LinearCrossEntropy(chunk=7)(
-        model(ids[:, :-1]).flatten(0, 1), model.head.weight, model.head.bias, ids[:, 1:].flatten()
+        model.readout(model(ids[:, :-1])).flatten(0, 1), model.head.weight, model.head.bias, ids[:, 1:].flatten()
     )
     plain = F.cross_entropy(model.output(model(ids[:, :-1])).flatten(0, 1), ids[:, 1:].flatten(), reduction="sum")
     torch.testing.assert_close(chunked, plain)
@@ -162,7 +162,7 @@ def test_a_seed_gives_the_weights(case: str) -> None:
 def test_fresh_weights_start_at_the_loss_of_not_knowing(case: str) -> None:
     model, ids = build(case_config(case), torch.Generator().manual_seed(0)).eval(), random_ids(4, 60)
     loss = F.cross_entropy(logits(model, ids[:, :-1]).flatten(0, 1), ids[:, 1:].flatten())
-    assert abs(loss.item() - torch.tensor(float(V)).log().item()) < 0.1
+    assert abs(loss.item() - torch.tensor(float(V)).log().item()) < SURE.get(case, 0.1)
 
 
 @every_family

@@ -16,13 +16,14 @@ Reads = Literal["forwards", "both", "permuted", "pairs"]
 
 
 class ModelConfig(Config):
-    """Shape of a model. Widths are in units of the residual stream's coordinates.
+    """What any model is asked for, counts and recurrences included, and how its settings are published.
 
-    `vocabulary` comes from the tokenizer when a recipe leaves it out; `tied` shares embedding and head. `PUBLISHED`
-    maps our names to the keys of the family's `config.json`; `CONSTANT` holds keys whose other values would be another
-    architecture; `HARMLESS` names keys that do not change what the weights compute. Any other key is refused: nothing
-    is silently ignored. `BODY` is the first part of published weight names, which files of a body without a head may
-    leave out.
+    `vocabulary` comes from the tokenizer when a recipe leaves it out; `context` is the longest text it reads at once.
+    `PUBLISHED` maps our names to the keys of the family's `config.json`, of which `REQUIRED` must be there; `CONSTANT`
+    holds keys whose other values would be another architecture; `HARMLESS` names keys that do not change what the
+    weights compute. Any other key is refused: nothing is silently ignored. `BODY` is the first part of published weight
+    names, which files of a body without a head may leave out. `CARRIES`: the model's cache keeps one size however much
+    it has read, so that a text has no longest length and is read in pieces.
     """
 
     # strict: a width of "48" or 48.0 would pass as a number but not as a shape
@@ -30,10 +31,6 @@ class ModelConfig(Config):
 
     vocabulary: int = Field(gt=0, le=16_777_216)
     context: int = Field(default=1024, gt=0, le=16_777_216)
-    layers: int = Field(default=6, gt=0, le=1024)
-    width: int = Field(default=384, gt=0, le=1_048_576)
-    heads: int = Field(default=6, gt=0, le=4096)
-    tied: bool = True
 
     READS: ClassVar[Reads] = "forwards"
     ARCHITECTURE: ClassVar[str]
@@ -41,7 +38,9 @@ class ModelConfig(Config):
     PUBLISHED: ClassVar[Mapping[str, str]]
     CONSTANT: ClassVar[Mapping[str, Any]] = {}
     HARMLESS: ClassVar[frozenset[str]] = frozenset()
+    REQUIRED: ClassVar[tuple[str, ...]] = ("vocabulary",)
     BODY: ClassVar[str] = "model"
+    CARRIES: ClassVar[bool] = False
 
     @property
     def reads(self) -> Reads:
@@ -66,7 +65,11 @@ class ModelConfig(Config):
     @property
     def copies(self) -> Mapping[str, str]:
         """Published names under which files may repeat one of our weights, and our name of it."""
-        return {"lm_head.weight": "embedding.weight"} if self.tied else {}
+        return {}
+
+    def kept(self, length: int) -> int:
+        """Numbers that the backward pass keeps of each position of a text of that length, roughly."""
+        raise NotImplementedError
 
     def as_stored(self, names: Iterable[str]) -> Self:
         """These settings, with what only a checkpoint's published weight names can tell."""
@@ -80,7 +83,7 @@ class ModelConfig(Config):
     @classmethod
     def from_published(cls, values: Mapping[str, Any], where: str) -> Self:
         """Settings from a `config.json` read at `where`. UserError for a key that asks for something not built here."""
-        for ours in ("vocabulary", "context", "layers", "width", "heads"):
+        for ours in cls.REQUIRED:
             if values.get(cls.PUBLISHED[ours]) is None:
                 raise UserError(
                     f"{where}: no {cls.PUBLISHED[ours]}: not the complete config.json of a {cls.MODEL_TYPE}"
@@ -96,6 +99,31 @@ class ModelConfig(Config):
         if unknown:
             raise UserError(f"{where}: {cls.MODEL_TYPE} settings this version does not know: {', '.join(unknown)}")
         return cls.parse(f"{where}: model", taken)
+
+
+class AttentionConfig(ModelConfig):
+    """Shape of a model of attention layers; `tied` shares embedding and head.
+
+    Widths are in units of the residual stream's coordinates.
+    """
+
+    layers: int = Field(default=6, gt=0, le=1024)
+    width: int = Field(default=384, gt=0, le=1_048_576)
+    heads: int = Field(default=6, gt=0, le=4096)
+    ffn: int = Field(default=0, ge=0, le=16_777_216, description="0: the family's own multiple of the width")
+    tied: bool = True
+
+    REQUIRED: ClassVar[tuple[str, ...]] = ("vocabulary", "context", "layers", "width", "heads")
+
+    @property
+    def copies(self) -> Mapping[str, str]:
+        return {"lm_head.weight": "embedding.weight"} if self.tied else {}
+
+    def kept(self, length: int) -> int:
+        """In each layer 16 vectors of the residual width, 4 of the feed-forward's, and a row of scores per head, of
+        which strips skip 3/8."""
+        scores = self.heads * min(length, 1024) * 5 // 8 * 2
+        return self.layers * (16 * self.width + 4 * self.ffn + scores)
 
 
 # Keys of any published config.json that say nothing about what the weights compute.

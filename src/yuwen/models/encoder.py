@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from yuwen.errors import UserError
-from yuwen.models.config import ModelConfig, Reads, divides
+from yuwen.models.config import AttentionConfig, Reads, divides
 from yuwen.nn import (
     Attention,
     Dropout,
@@ -148,7 +148,7 @@ class Encoder(nn.Module):
         return UserError(f"this {self.config.MODEL_TYPE} ({self.config.architecture}) has no {what}")
 
 
-class EncoderConfig(ModelConfig):
+class EncoderConfig(AttentionConfig):
     """Shape of an encoder. `ffn` is the hidden width of the feed-forward.
 
     `masked`, and `pooler`, `next_sentence` and `sentence_order` where a family has them, say which heads are built.

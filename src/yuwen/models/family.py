@@ -10,14 +10,13 @@ import torch
 
 from yuwen.config import nearest
 from yuwen.errors import UserError
-from yuwen.models import bart, bert, distilbert, gemma3, gpt2, llama, qwen2, qwen3, roberta, t5, transformer
+from yuwen.models import albert, bert, distilbert, gemma3, gpt2, llama, lstm, palm, qwen2, qwen3, rnn, roberta, xlnet
 from yuwen.models.config import ModelConfig, Reads
 from yuwen.models.encoder import Encoder
-from yuwen.models.encoder_decoder import EncoderDecoder
 from yuwen.models.left_to_right import LeftToRight
 from yuwen.models.weights import Entry
 
-Model = LeftToRight | Encoder | EncoderDecoder
+Model = LeftToRight | Encoder
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class Family:
     @property
     def encoder(self) -> bool:
         """Whether its models read text from both sides, and so cannot continue it."""
-        return self.config.READS == "both"
+        return self.config.READS in ("both", "permuted")
 
     def reads_of(self, config: ModelConfig) -> Reads:
         """How a model of these settings reads."""
@@ -47,12 +46,14 @@ FAMILIES: dict[str, Family] = {
         ("qwen2", qwen2.Qwen2Config, qwen2),
         ("qwen3", qwen3.Qwen3Config, qwen3),
         ("gemma3", gemma3.Gemma3Config, gemma3),
+        ("lstm", lstm.LstmConfig, lstm),
+        ("rnn", rnn.RnnConfig, rnn),
+        ("palm", palm.PalmConfig, palm),
         ("bert", bert.BertConfig, bert),
         ("roberta", roberta.RobertaConfig, roberta),
         ("distilbert", distilbert.DistilBertConfig, distilbert),
-        ("transformer", transformer.TransformerConfig, transformer),
-        ("t5", t5.T5Config, t5),
-        ("bart", bart.BartConfig, bart),
+        ("albert", albert.AlbertConfig, albert),
+        ("xlnet", xlnet.XLNetConfig, xlnet),
     )
 }
 
@@ -60,7 +61,7 @@ FAMILIES: dict[str, Family] = {
 def family(name: str) -> Family:
     """The family of that name, or of that published model_type. UserError names the nearest known one."""
     for known in FAMILIES.values():
-        if name == known.name or name in known.config.model_types():
+        if name in (known.name, known.config.MODEL_TYPE):
             return known
     raise UserError(f"unknown model family {name!r}: {nearest(name, list(FAMILIES))}")
 
@@ -73,7 +74,7 @@ def parse_config(name: str, values: Mapping[str, Any]) -> ModelConfig:
 def config_from_published(values: Mapping[str, Any], where: str) -> ModelConfig:
     """Settings from a published `config.json`; its `architectures` and `model_type` choose the family."""
     for known in FAMILIES.values():
-        if values.get("model_type") in known.config.model_types():
+        if values.get("model_type") == known.config.MODEL_TYPE:
             readable = known.config.architectures()
             architectures = values.get("architectures") or list(readable)
             if not isinstance(architectures, list) or not any(name in readable for name in architectures):
@@ -81,7 +82,7 @@ def config_from_published(values: Mapping[str, Any], where: str) -> ModelConfig:
                     f"{where}: architectures={architectures!r} is not supported (only {', '.join(readable)})"
                 )
             return known.config.from_published(values, where)
-    known_types = ", ".join(sorted(name for known in FAMILIES.values() for name in known.config.model_types()))
+    known_types = ", ".join(sorted(known.config.MODEL_TYPE for known in FAMILIES.values()))
     raise UserError(f"{where}: model_type {values.get('model_type')!r} is not a family known here ({known_types})")
 
 
@@ -98,5 +99,4 @@ def left_to_right(model: Model, purpose: str) -> LeftToRight:
     if isinstance(model, LeftToRight):
         return model
     known = ", ".join(name for name, family in FAMILIES.items() if family.config.READS == "forwards")
-    how = "writes one text for another" if isinstance(model, EncoderDecoder) else "reads from both sides"
-    raise UserError(f"a {model.config.MODEL_TYPE} {how} and cannot {purpose}: give one of {known}")
+    raise UserError(f"a {model.config.MODEL_TYPE} reads from both sides and cannot {purpose}: give one of {known}")

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from yuwen.models.config import ModelConfig, divides
+from yuwen.models.config import AttentionConfig, divides
 from yuwen.models.decoder import Decoder, initialise
 from yuwen.models.weights import Entry, Same, Stacked, Transposed, per_layer
 from yuwen.nn import (
@@ -29,7 +29,7 @@ from yuwen.nn import (
 )
 
 
-class GPT2Config(ModelConfig):
+class GPT2Config(AttentionConfig):
     """Shape of a GPT-2."""
 
     ffn: int = Field(default=0, ge=0, le=16_777_216, description="0: 4 x width")

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from yuwen.models.config import ModelConfig, divides, gated_hidden
+from yuwen.models.config import AttentionConfig, divides, gated_hidden
 from yuwen.models.decoder import Decoder, initialise
 from yuwen.models.rope import RopeScaling, published_rope, read_rope
 from yuwen.models.weights import Entry, Same, per_layer
@@ -31,7 +31,7 @@ from yuwen.nn import (
 )
 
 
-class LlamaConfig(ModelConfig):
+class LlamaConfig(AttentionConfig):
     """Shape of a LLaMA. `ffn` is the hidden width of the feed-forward; `tied` shares embedding and head."""
 
     kv_heads: int = Field(default=0, ge=0, description="0: as many as heads")

@@ -32,13 +32,10 @@ def weights_bytes(parameters: int, element: int, optimizer: str) -> int:
 def activations_bytes(config: Any, tokens: int, length: int, element: int) -> int:
     """What the backward pass needs of `tokens` positions in windows of `length`, roughly (within a factor of 1.5).
 
-    Per layer and position: about 16 vectors of the residual width, 4 of the feed-forward's, and a row of scores per
-    head, of which strips skip 3/8. On top the logits of one chunk of positions, twice in fp32 and twice as stored.
+    What the family keeps of each position, and the logits of one chunk of positions, twice in fp32 and twice as stored.
     """
-    scores = config.heads * min(length, 1024) * 5 // 8 * 2
-    layer = 16 * config.width + 4 * config.ffn + scores
     logits = min(tokens, 1024) * config.vocabulary * (8 + 2 * element)
-    return tokens * config.layers * layer * element + logits
+    return tokens * config.kept(length) * element + logits
 
 
 def fitting_tokens(config: Any, share: int, length: int, element: int, free: int) -> int:
