@@ -154,6 +154,10 @@ class EncoderDecoderConfig(AttentionConfig):
             raise ValueError(f"start={self.start} must be an id below vocabulary={self.vocabulary}")
         return self
 
+    def kept(self, length: int) -> int:
+        """As of a model with the layers of both sides; what a decoder keeps of its memory is about a layer's half."""
+        return super().kept(length) * (2 * self.encoder_layers + 3 * self.layers) // (2 * self.layers)
+
     def published(self) -> dict[str, Any]:
         values = super().published()
         return {**values, **{other: values[one] for one, other in self.MIRRORED.items()}, "is_encoder_decoder": True}

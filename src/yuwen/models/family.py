@@ -10,13 +10,31 @@ import torch
 
 from yuwen.config import nearest
 from yuwen.errors import UserError
-from yuwen.models import albert, bert, distilbert, gemma3, gpt2, llama, lstm, palm, qwen2, qwen3, rnn, roberta, xlnet
+from yuwen.models import (
+    albert,
+    bart,
+    bert,
+    distilbert,
+    gemma3,
+    gpt2,
+    llama,
+    lstm,
+    palm,
+    qwen2,
+    qwen3,
+    rnn,
+    roberta,
+    t5,
+    transformer,
+    xlnet,
+)
 from yuwen.models.config import ModelConfig, Reads
 from yuwen.models.encoder import Encoder
+from yuwen.models.encoder_decoder import EncoderDecoder
 from yuwen.models.left_to_right import LeftToRight
 from yuwen.models.weights import Entry
 
-Model = LeftToRight | Encoder
+Model = LeftToRight | Encoder | EncoderDecoder
 
 
 @dataclass(frozen=True)
@@ -52,6 +70,9 @@ FAMILIES: dict[str, Family] = {
         ("bert", bert.BertConfig, bert),
         ("roberta", roberta.RobertaConfig, roberta),
         ("distilbert", distilbert.DistilBertConfig, distilbert),
+        ("transformer", transformer.TransformerConfig, transformer),
+        ("t5", t5.T5Config, t5),
+        ("bart", bart.BartConfig, bart),
         ("albert", albert.AlbertConfig, albert),
         ("xlnet", xlnet.XLNetConfig, xlnet),
     )
@@ -61,7 +82,7 @@ FAMILIES: dict[str, Family] = {
 def family(name: str) -> Family:
     """The family of that name, or of that published model_type. UserError names the nearest known one."""
     for known in FAMILIES.values():
-        if name in (known.name, known.config.MODEL_TYPE):
+        if name == known.name or name in known.config.model_types():
             return known
     raise UserError(f"unknown model family {name!r}: {nearest(name, list(FAMILIES))}")
 
@@ -74,7 +95,7 @@ def parse_config(name: str, values: Mapping[str, Any]) -> ModelConfig:
 def config_from_published(values: Mapping[str, Any], where: str) -> ModelConfig:
     """Settings from a published `config.json`; its `architectures` and `model_type` choose the family."""
     for known in FAMILIES.values():
-        if values.get("model_type") == known.config.MODEL_TYPE:
+        if values.get("model_type") in known.config.model_types():
             readable = known.config.architectures()
             architectures = values.get("architectures") or list(readable)
             if not isinstance(architectures, list) or not any(name in readable for name in architectures):
@@ -82,7 +103,7 @@ def config_from_published(values: Mapping[str, Any], where: str) -> ModelConfig:
                     f"{where}: architectures={architectures!r} is not supported (only {', '.join(readable)})"
                 )
             return known.config.from_published(values, where)
-    known_types = ", ".join(sorted(known.config.MODEL_TYPE for known in FAMILIES.values()))
+    known_types = ", ".join(sorted(name for known in FAMILIES.values() for name in known.config.model_types()))
     raise UserError(f"{where}: model_type {values.get('model_type')!r} is not a family known here ({known_types})")
 
 
@@ -99,4 +120,5 @@ def left_to_right(model: Model, purpose: str) -> LeftToRight:
     if isinstance(model, LeftToRight):
         return model
     known = ", ".join(name for name, family in FAMILIES.items() if family.config.READS == "forwards")
-    raise UserError(f"a {model.config.MODEL_TYPE} reads from both sides and cannot {purpose}: give one of {known}")
+    how = "writes one text for another" if isinstance(model, EncoderDecoder) else "reads from both sides"
+    raise UserError(f"a {model.config.MODEL_TYPE} {how} and cannot {purpose}: give one of {known}")

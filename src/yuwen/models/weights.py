@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -32,6 +32,22 @@ class Transposed(Same):
 
     def from_published(self, tensor: Tensor) -> dict[str, Tensor]:
         return {self.ours: tensor.T.contiguous()}
+
+
+@dataclass(frozen=True)
+class Headed(Same):
+    """Theirs keeps the last axis as heads x width of a head (XLNet); `transposed`: after swapping input and output."""
+
+    heads: int
+    transposed: bool = False
+
+    def to_published(self, weights: Mapping[str, Tensor]) -> Tensor:
+        tensor = weights[self.ours]
+        return (tensor.T if self.transposed else tensor).unflatten(-1, (self.heads, -1)).contiguous()
+
+    def from_published(self, tensor: Tensor) -> dict[str, Tensor]:
+        tensor = tensor.flatten(-2)
+        return {self.ours: (tensor.T if self.transposed else tensor).contiguous()}
 
 
 @dataclass(frozen=True)
@@ -93,10 +109,11 @@ def per_layer(layers: int, entries: Sequence[Entry]) -> Iterator[Entry]:
     """The entries once for each layer, with {n} replaced by its number."""
     for n in range(layers):
         for entry in entries:
+            theirs = entry.theirs.format(n=n)
             if isinstance(entry, Stacked):
-                yield Stacked(tuple(o.format(n=n) for o in entry.ours), entry.theirs.format(n=n), entry.transposed)
+                yield replace(entry, ours=tuple(ours.format(n=n) for ours in entry.ours), theirs=theirs)
             else:
-                yield type(entry)(entry.ours.format(n=n), entry.theirs.format(n=n))
+                yield replace(entry, ours=entry.ours.format(n=n), theirs=theirs)
 
 
 def to_published(entries: Sequence[Entry], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -28,10 +28,13 @@ from yuwen.nn.embedding import (
 from yuwen.nn.feedforward import FeedForward, GatedFeedForward
 from yuwen.nn.head import HeadTransform, Pooler
 from yuwen.nn.mask import Causal, Documents, Everything, Explicit, Mask, Padding, Prefix, Window
+from yuwen.nn.memory import SegmentMemory
 from yuwen.nn.norm import LayerNorm, OffsetRMSNorm, RMSNorm
 from yuwen.nn.position import LinearScaling, Llama3Scaling, Rotary, YarnScaling, rotate
 from yuwen.nn.recurrent import LSTM, ElmanRNN, LockedDropout, Recurrence, RecurrentCache, WordDropout
+from yuwen.nn.relative import Distances, RelativeAttention, Sight
 from yuwen.nn.score import Additive, BiasedDotProduct, RelativeBias
+from yuwen.nn.two_stream import TwoStreamBlock
 
 __all__ = [
     "LSTM",
@@ -42,6 +45,7 @@ __all__ = [
     "CountedPositions",
     "CrossAttention",
     "DecoderCache",
+    "Distances",
     "Documents",
     "Dropout",
     "ElmanRNN",
@@ -72,15 +76,19 @@ __all__ = [
     "RMSNorm",
     "Recurrence",
     "RecurrentCache",
+    "RelativeAttention",
     "RelativeBias",
     "Rotary",
     "SandwichNormBlock",
     "ScaledDotProduct",
     "ScaledTokenEmbedding",
+    "SegmentMemory",
     "ShiftedPositions",
+    "Sight",
     "SinusoidalPositions",
     "TokenEmbedding",
     "TokenHead",
+    "TwoStreamBlock",
     "Window",
     "WindowCache",
     "WordDropout",
