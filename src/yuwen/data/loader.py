@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import numpy as np
 
-from yuwen.data.windows import Sample, Windows
 from yuwen.errors import UserError
+
+
+class Source(Protocol):
+    """Samples as a pure function of their global positions [B]."""
+
+    def samples(self, positions: np.ndarray) -> Any: ...
 
 
 class Loader:
@@ -17,7 +24,7 @@ class Loader:
     Raises UserError if the batch cannot be shared equally.
     """
 
-    def __init__(self, windows: Windows, samples: int, rank: int = 0, world: int = 1, position: int = 0) -> None:
+    def __init__(self, windows: Source, samples: int, rank: int = 0, world: int = 1, position: int = 0) -> None:
         if samples < 1 or samples % world:
             raise UserError(
                 f"a batch of {samples} windows cannot be shared by {world} processes"
@@ -27,11 +34,15 @@ class Loader:
         share = samples // world
         self._offsets = np.arange(rank * share, (rank + 1) * share)
 
-    def next_batch(self) -> Sample:
+    def next_batch(self) -> Any:
         """This rank's share of the next global batch, ids [samples / world, T+1]; moves on by one step."""
         batch = self.windows.samples(self.position + self._offsets)
         self.position += self.samples
         return batch
+
+    def own(self, streams: int) -> np.ndarray:
+        """Which of so many streams this rank reads, bool: those of a step, in the order of their positions."""
+        return np.isin(np.arange(streams) % self.samples, self._offsets)
 
     def state_dict(self) -> dict[str, int]:
         return {"position": self.position}

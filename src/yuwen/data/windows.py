@@ -15,11 +15,17 @@ _ROUNDS = 4
 
 @dataclass(frozen=True)
 class Sample:
-    """One window [T+1], or a batch of them [B, T+1]: inputs are all ids but the last, targets all but the first."""
+    """One window [T+1], or a batch of them [B, T+1]: inputs are all ids but the last, targets all but the first.
+
+    Windows that read on (`Streams`) also say which of so many streams each goes on with, and whether it starts there.
+    """
 
     ids: np.ndarray  # int64
     flags: np.ndarray  # uint8, the bits of `yuwen.data.shards`
     positions: np.ndarray  # int64 [] or [B]: the global positions, from which an objective draws its randomness
+    stream: np.ndarray | None = None  # int64 [B]
+    streams: int = 0
+    fresh: np.ndarray | None = None  # bool [B]
 
     @property
     def document_starts(self) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -55,6 +56,17 @@ class Processes:
         for gradient, summed in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(summed.view_as(gradient))
 
+    def fill_in(self, tensors: Iterable[Tensor]) -> None:
+        """Gives every process the elements that one of them holds and all others have as zeros, in place, exactly."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.all_reduce(tensor.view(torch.uint8))
+
+    def gather(self, rows_ND: Tensor) -> tuple[Tensor, int]:
+        """The rows of all processes (as many each), in their order, and where this one's begin; what a process makes of
+        another's rows flows back to it as gradient."""
+        return (rows_ND, 0) if self.world == 1 else (_Gathered.apply(rows_ND), self.rank * len(rows_ND))
+
     def first_says(self, value: float) -> float:
         """The first process's number, known to all."""
         if self.world == 1:
@@ -78,3 +90,20 @@ class Processes:
         """Ends the group."""
         if self.world > 1 and dist.is_initialized():
             dist.destroy_process_group()
+
+
+class _Gathered(torch.autograd.Function):
+    """Rows of all processes one after another; backward, each row's gradients from all of them are summed."""
+
+    @staticmethod
+    def forward(ctx: Any, rows_ND: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows_ND) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows_ND.contiguous())
+        ctx.rows = len(rows_ND)
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        summed = gradients[0].clone()
+        dist.all_reduce(summed)
+        return summed[dist.get_rank() * ctx.rows :][: ctx.rows]

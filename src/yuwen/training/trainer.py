@@ -143,8 +143,8 @@ class Trainer:
             )
         self.progress = Progress(**saved.state["progress"])
         self.loader.load_state_dict(saved.state["loader"])
-        self.learner.optimizers.load_state({k.removeprefix("optimizer/"): t for k, t in saved.tensors.items()})
-        self.learner.state = dict(saved.state["objective"])
+        self.learner.optimizers.load_state(_part(saved.tensors, "optimizer/"))
+        self.learner.state = {**saved.state["objective"], **_part(saved.tensors, "objective/")}
         self._before = time.perf_counter() - self.progress.seconds
 
     def run(self) -> Progress:
@@ -269,16 +269,26 @@ class Trainer:
         best = loss is not None and loss < self.progress.best_saved
         if loss is not None and best:
             self.progress.best_saved = loss
+        carried = self._carried()
         if self._writes:
             state = {
                 "data": self.data,
                 "progress": asdict(self.progress),
                 "loader": self.loader.state_dict(),
-                "objective": self.learner.state,
+                "objective": {name: value for name, value in self.learner.state.items() if name not in carried},
             }
             tensors = {f"optimizer/{name}": t for name, t in self.learner.optimizers.state().items()}
+            tensors |= {f"objective/{name}": t for name, t in carried.items()}
             self.checkpoints.save(self.progress.step, self.hooks.save_model, state, tensors, best=best)
         self.processes.wait()
+
+    def _carried(self) -> dict[str, torch.Tensor]:
+        """The tensors in the objective's state: a row for each stream, each from the process that reads it."""
+        carried = {name: t.clone() for name, t in self.learner.state.items() if isinstance(t, torch.Tensor)}
+        for tensor in carried.values():
+            tensor[torch.from_numpy(~self.loader.own(len(tensor)))] = 0
+        self.processes.fill_in(carried.values())
+        return carried
 
     def _seconds(self) -> float:
         return time.perf_counter() - self._before
@@ -286,6 +296,10 @@ class Trainer:
 
 def _due(every: int, step: int) -> bool:
     return bool(every) and step % every == 0
+
+
+def _part(tensors: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def _mixed(seed: int, step: int, rank: int) -> int:
