@@ -38,17 +38,42 @@ def nearest(name: str, known: list[str]) -> str:
 
 def _one_line(cls: type[Config], section: str, error: pydantic.ValidationError) -> str:
     first = error.errors()[0]
-    path = [str(part) for part in first["loc"]]
+    owner, path = _place(cls, [str(part) for part in first["loc"]])
     name = ".".join([section, *path]) if section else ".".join(path)
     if first["type"] == "extra_forbidden":
-        owner: Any = cls
-        for part in path[:-1]:
-            annotation = owner.model_fields[part].annotation
-            either = (annotation, *get_args(annotation))  # Config, or Config | None
-            owner = next((kind for kind in either if isinstance(kind, type) and issubclass(kind, Config)), owner)
         return f"unknown key {name}: {nearest(path[-1], list(owner.model_fields))}"
     if first["type"] == "missing":
         return f"{name} is missing: give it a value"
     if first["type"] == "value_error":
         return f"{name}: {first['ctx']['error']}" if path else f"{first['ctx']['error']}"
+    if first["type"] == "union_tag_invalid":
+        known = [kind.model_fields["name"].default for kind in _configs(owner.model_fields[path[-1]].annotation)]
+        return f"unknown {name}.name {first['ctx']['tag']!r}: {nearest(first['ctx']['tag'], known)}"
+    if first["type"] == "union_tag_not_found":
+        return f"{name}={first['input']!r} is no section: give it keys, {name}.name first"
     return f"{name}={first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def _place(cls: type[Config], location: list[str]) -> tuple[type[Config], list[str]]:
+    """The settings in which an error lies, and its path of keys.
+
+    Where a key takes one of several settings, told apart by their `name`, pydantic puts that name behind the key.
+    """
+    owner, path, choices = cls, list[str](), list[type[Config]]()
+    for part in location:
+        named = [kind for kind in choices if len(choices) > 1 and kind.model_fields["name"].default == part]
+        if named:
+            owner, choices = named[0], []
+            continue
+        path.append(part)
+        choices = _configs(owner.model_fields[part].annotation) if part in owner.model_fields else []
+        if len(choices) == 1:  # Config, or Config | None
+            owner = choices[0]
+    return owner, path
+
+
+def _configs(annotation: Any) -> list[type[Config]]:
+    """The settings classes that an annotation allows."""
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return [annotation]
+    return [kind for inner in get_args(annotation) for kind in _configs(inner)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
@@ -40,7 +40,7 @@ class Objective(Protocol):
 
     `reads` are the ways of reading whose models it can train. `rows`: its samples are records (`data.Rows`), not
     windows of text (`data.Sample`). `together`: samples of a batch see each other, so that a batch cannot be computed
-    in parts.
+    in parts (`Together`).
     """
 
     reads: ClassVar[frozenset[Reads]]
@@ -54,3 +54,12 @@ class Objective(Protocol):
     def modules(self) -> list[nn.Module]:
         """The objective's own modules, for the loop to compile where it compiles the model's."""
         ...
+
+
+class Together(Objective, Protocol):
+    """One whose samples see each other, those of other processes too.
+
+    The loop sets `gather`: vectors [N, D] -> the vectors of all processes, and where this one's begin.
+    """
+
+    gather: Callable[[Tensor], tuple[Tensor, int]]

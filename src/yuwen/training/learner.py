@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from yuwen.errors import UserError
 from yuwen.nn import fused
-from yuwen.objectives import Batch, Objective
+from yuwen.objectives import Batch, Objective, Together
 from yuwen.training.optimizers import OptimizerConfig, Optimizers
 from yuwen.training.precision import Masters
 from yuwen.training.processes import Processes
@@ -44,12 +44,18 @@ class Learner:
         self.masters = Masters(model, dtype)
         self.optimizers = Optimizers(self.masters.named(), optimizer, dtype)
         self.state: dict[str, Any] = {}
+        if objective.together:
+            cast(Together, objective).gather = self.processes.gather
         if compile:
             compile_parts([model, *objective.modules()])
 
     def step(self, batches: Sequence[Batch], factor: float) -> Step:
         """Learns from the micro-batches as from one batch: sums are divided by the counts of all, everywhere."""
         self.model.train()
+        if self.objective.together and len(batches) > 1:
+            raise UserError(
+                "samples of this objective see each other, and train.micro_tokens cuts the batch: set it to 0"
+            )
         counts: dict[str, float] = {}
         for batch in batches:
             for name, count in batch.counts.items():
