@@ -19,7 +19,9 @@ from yuwen.models import FAMILIES
 from yuwen.text import Document
 from yuwen.tokens import Tokenizer
 
-DECODERS = sorted(name for name, family in FAMILIES.items() if family.config.READS == "forwards")
+DECODERS = sorted(
+    name for name, family in FAMILIES.items() if family.config.READS == "forwards" and not family.config.COUNTS
+)
 
 
 def stream_of(tokenizer: Tokenizer, count: int = 40) -> tuple[list[int], list[int]]:

@@ -23,7 +23,8 @@ class ModelConfig(Config):
     holds keys whose other values would be another architecture; `HARMLESS` names keys that do not change what the
     weights compute. Any other key is refused: nothing is silently ignored. `BODY` is the first part of published weight
     names, which files of a body without a head may leave out. `CARRIES`: the model's cache keeps one size however much
-    it has read, so that a text has no longest length and is read in pieces.
+    it has read, so that a text has no longest length and is read in pieces. `COUNTS`: it is made by counting, not by
+    steps of an optimiser.
     """
 
     # strict: a width of "48" or 48.0 would pass as a number but not as a shape
@@ -41,6 +42,7 @@ class ModelConfig(Config):
     REQUIRED: ClassVar[tuple[str, ...]] = ("vocabulary",)
     BODY: ClassVar[str] = "model"
     CARRIES: ClassVar[bool] = False
+    COUNTS: ClassVar[bool] = False
 
     @property
     def reads(self) -> Reads:
