@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -93,3 +93,51 @@ def prepare(
     print(f"tokens      {meta.tokens:,} ({meta.bytes / meta.tokens:.2f} bytes each, {meta.unknown:,} unknown)")
     print("left out    " + (", ".join(f"{count:,} {reason}" for reason, count in meta.dropped.items()) or "nothing"))
     print(f"folder      {out} ({seconds} s)")
+
+
+@app.command()
+def show(
+    data: Data,
+    objective: Annotated[str, typer.Option(help="masked, span, denoising, … ", metavar="NAME")],
+    settings: Annotated[
+        list[str] | None, typer.Argument(help="The objective's own settings: rate=0.3 whole_words=true …")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="A folder or MODEL; by default one is learnt from the text.", metavar="MODEL")
+    ] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many examples.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other examples.")] = 0,
+    length: Annotated[int, typer.Option(min=8, help="Ids of a window.")] = 64,
+    words: Annotated[str, typer.Option(help="Who tells where words start: pieces or jieba.")] = "pieces",
+    fields: Annotated[
+        str | None,
+        typer.Option(help="For seq2seq and contrastive: source=zh,target=en …", metavar="ROLE=COLUMN"),
+    ] = None,
+    as_json: Json = False,
+    field: Field = None,
+    encoding: Encoding = None,
+) -> None:
+    """Show what an objective makes of the text: before, after, and what is asked for."""
+    from yuwen.app.show import show as shown
+
+    found = shown(
+        data, objective, settings or [], tokenizer=tokenizer, count=count, seed=seed, length=length, words=words,
+        fields=fields, field=field, encoding=encoding,
+    )  # fmt: skip
+    if as_json:
+        print_json(found)
+        return
+    note(f"tokenizer: {found.tokenizer}, {found.vocabulary} entries")
+    chosen = ", ".join(f"{name} {value}" for name, value in found.objective.items() if name != "name")
+    print(f"{objective}{': ' if chosen else ''}{chosen}")
+    for number, example in enumerate(found.examples, 1):
+        print(f"\n{number}")
+        for name, value in example.items():
+            print(f"  {name:9} {_readable(value)}")
+
+
+def _readable(value: Any) -> str:
+    """One line of text: line breaks as ⏎, and what a list of pieces says as "was → read"."""
+    if isinstance(value, list):
+        return "  ".join(" → ".join(str(part) for part in entry.values()) for entry in value).replace("\n", "⏎")
+    return str(value).replace("\n", "⏎")

@@ -24,6 +24,7 @@ from torch import nn
 from yuwen.config import Config
 from yuwen.nn import LinearCrossEntropy
 from yuwen.nn.cross_entropy import IGNORE
+from yuwen.objectives import carry
 from yuwen.objectives.masked import told
 from yuwen.objectives.noise import packed
 from yuwen.objectives.objective import Batch, Term
@@ -43,7 +44,11 @@ class PermutedConfig(Config):
 
 
 class PermutedObjective:
-    """Packed windows in a random order. Windows come shuffled, so nothing is remembered from one to the next."""
+    """Packed windows in a random order.
+
+    Where windows read on (`data.Streams`), the model remembers what came before (Dai et al. 2019; section 2.4), and no
+    frame stands between them.
+    """
 
     reads: ClassVar[frozenset[Reads]] = frozenset({"permuted"})
     rows: ClassVar[bool] = False
@@ -55,7 +60,8 @@ class PermutedObjective:
 
     def prepare(self, samples: Sample, rng: np.random.Generator) -> Batch:
         B, T = samples.ids.shape[0], samples.ids.shape[1] - 1
-        frame = [id for id in (self.vocabulary.sep, self.vocabulary.cls) if id is not None]
+        stream = carry.streamed(samples)
+        frame = [id for id in (self.vocabulary.sep, self.vocabulary.cls) if id is not None and not stream]
         ids_BT = samples.ids[:, :T].copy()
         ids_BT[:, T - len(frame) :] = frame
         told_BT = self._told(self.vocabulary.is_ordinary[ids_BT], rng)
@@ -70,12 +76,17 @@ class PermutedObjective:
             "places": packed(np.broadcast_to(np.arange(T), (B, T)), told_BT, width, 0),
             "targets": targets_BP,
         }
-        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()} | stream
         return Batch(tensors, {"permuted": int((targets_BP != IGNORE).sum())}, tokens=ids_BT.size)
 
     def loss(self, model: Any, batch: Batch, state: dict[str, Any]) -> Mapping[str, Term]:
-        held = batch.tensors
-        g_BPD = model.predict(held["ids"], held["order"], held["places"])
+        held, memory = batch.tensors, None
+        if "stream" in held:
+            memory = model.new_memory()
+            carry.take(state, batch, memory)
+        g_BPD = model.predict(held["ids"], held["order"], held["places"], memory=memory)
+        if memory is not None:
+            carry.keep(state, batch, memory)
         summed = told(self.cross_entropy, model, g_BPD, held["targets"])
         return {"permuted": Term(summed, batch.counts["permuted"])}
 
