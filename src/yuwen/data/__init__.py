@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from yuwen.data.buckets import Records, Rows, in_order
 from yuwen.data.corpus import Corpus, corpus
-from yuwen.data.framing import Frame, padded
+from yuwen.data.framing import Frame, framed, padded
 from yuwen.data.loader import Loader
 from yuwen.data.prepare import prepare
 from yuwen.data.records import RAW, RowShards, field_texts, prepare_rows
@@ -36,6 +36,7 @@ __all__ = [
     "Windows",
     "corpus",
     "field_texts",
+    "framed",
     "in_order",
     "padded",
     "prepare",

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from yuwen.errors import UserError
 from yuwen.tokens import Tokenizer
+
+if TYPE_CHECKING:
+    from yuwen.data.buckets import Rows
 
 _WIDTHS = (1, 3 / 4, 1 / 2, 3 / 8, 1 / 4, 3 / 16, 1 / 8)
 
@@ -17,11 +21,14 @@ _WIDTHS = (1, 3 / 4, 1 / 2, 3 / 8, 1 / 4, 3 / 16, 1 / 8)
 class Frame:
     """What stands around one text, `before` A `after`, or around two, `before` A `between` B `after`.
 
-        both sides (BERT)          [CLS] A [SEP]         [CLS] A [SEP] B [SEP]       Devlin et al. 2019, figure 4
-        permuted (XLNet)           A [SEP] [CLS]         A [SEP] B [SEP] [CLS]       Yang et al. 2019, section 2.5
-        forwards, and pairs (T5)   [start] A end         [start] A end B end         Radford et al. 2018, figure 1
+        both sides (BERT)    [CLS] A [SEP]         [CLS] A [SEP] B [SEP]      Devlin et al. 2019, figure 4
+        permuted (XLNet)     A [SEP] [CLS]         A [SEP] B [SEP] [CLS]      Yang et al. 2019, section 2.5
+        pairs (T5, BART)     [start] A end         [start] A end B end        Raffel et al. 2020; Lewis et al. 2020
+        forwards (GPT)       [start] A             [start] A end B
 
-    The start is put where the tokenizer says so, or has a [CLS] for pairs (BART); a [SEP] goes before an end token.
+    `start` is the tokenizer's [CLS] or, going forwards, the start token if it puts one before a prompt; `end` its [SEP]
+    or end token. Going forwards nothing follows: a published classifier reads the last token that is no padding, which
+    is often the end token itself.
     """
 
     before: tuple[int, ...]
@@ -51,7 +58,7 @@ class Frame:
         if reads == "permuted":
             assert start is not None
             return cls((), (end,), (end, start), pad)
-        return cls(() if start is None else (start,), (end,), (end,), pad)
+        return cls(() if start is None else (start,), (end,), () if reads == "forwards" else (end,), pad)
 
     def __call__(self, text: np.ndarray, pair: np.ndarray | None, length: int) -> tuple[np.ndarray, np.ndarray]:
         """(ids, 0 for what belongs to the first text and 1 for the second), each int64 of at most `length`.
@@ -71,6 +78,17 @@ class Frame:
         second = np.concatenate([pair[:other], self.after])
         ids = np.concatenate([first, second]).astype(np.int64)
         return ids, (np.arange(len(ids)) >= len(first)).astype(np.int64)
+
+
+def framed(rows: Rows, frame: Frame) -> dict[str, np.ndarray]:
+    """Rows of a text, or of a text and its pair, as a model reads them: ids and keep [B, T], and for pairs segments."""
+    pairs: Sequence[np.ndarray | None] = rows.fields.get("pair") or [None] * len(rows.fields["text"])
+    parts = [frame(text, pair, rows.length) for text, pair in zip(rows.fields["text"], pairs, strict=True)]
+    ids, keep = padded([ids for ids, _ in parts], frame.pad, rows.length)
+    arrays = {"ids": ids, "keep": keep}
+    return (
+        {**arrays, "segments": padded([of for _, of in parts], 0, rows.length)[0]} if "pair" in rows.fields else arrays
+    )
 
 
 def _share(one: int, other: int, room: int) -> tuple[int, int]:

@@ -8,19 +8,22 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from yuwen.errors import UserError
-from yuwen.models import Model, family
+from yuwen.models import Classifier, Model, family
+from yuwen.models.classifier import weights as classifier_weights
 from yuwen.models.weights import Entry
 
 if TYPE_CHECKING:
     from yuwen.tokens import Tokenizer
 
 
-def entries_of(model: Model) -> Sequence[Entry]:
+def entries_of(model: Model | Classifier) -> Sequence[Entry]:
     """The model's weights by our names and by the published ones."""
+    if isinstance(model, Classifier):
+        return classifier_weights(model.config)
     return family(model.config.MODEL_TYPE).weights(model.config)
 
 
-def check_fit(tokenizer: Tokenizer | None, model: Model, where: str) -> None:
+def check_fit(tokenizer: Tokenizer | None, model: Model | Classifier, where: str) -> None:
     """Raises UserError if the tokenizer has ids that the model lacks; `where` begins its line."""
     if tokenizer is not None and tokenizer.size > model.config.vocabulary:
         raise UserError(

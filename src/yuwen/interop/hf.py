@@ -25,7 +25,8 @@ from yuwen.interop.fitting import assign, check_fit, entries_of
 from yuwen.interop.json_file import read_json, write_json
 from yuwen.interop.sentence import Pooling, write_pooling
 from yuwen.interop.weight_files import SINGLE, WeightFiles, few, save_weights
-from yuwen.models import Model, build, config_from_published
+from yuwen.models import Classifier, Model, build, build_classifier, config_from_published
+from yuwen.models.classifier import classifier_config
 from yuwen.models.config import ModelConfig
 from yuwen.models.weights import current_name, to_published
 
@@ -43,7 +44,7 @@ _HEADS = re.compile(
 
 def save_folder(
     folder: Path,
-    model: Model,
+    model: Model | Classifier,
     tokenizer: Tokenizer | None = None,
     *,
     generation: Mapping[str, Any] | None = None,
@@ -79,7 +80,7 @@ def save_folder(
 
 def export_folder(
     folder: Path,
-    model: Model,
+    model: Model | Classifier,
     tokenizer: Tokenizer | None = None,
     *,
     generation: Mapping[str, Any] | None = None,
@@ -117,6 +118,23 @@ def load_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> tupl
     files = WeightFiles(folder)
     with torch.device("meta"):
         model = build(_as_stored(config, files, folder))
+    return model, _filled(model, files, folder, dtype)
+
+
+def load_classifier(
+    folder: Path, dtype: torch.dtype | None = torch.float32
+) -> tuple[Classifier, Tokenizer | None] | None:
+    """As `load_folder`, for a folder of a published class of sequences, with its head; None for any other folder."""
+    config = classifier_config(read_json(folder / "config.json"), str(folder / "config.json"))
+    if config is None:
+        return None
+    with torch.device("meta"):
+        model = build_classifier(config)
+    return model, _filled(model, WeightFiles(folder), folder, dtype)
+
+
+def _filled(model: Model | Classifier, files: WeightFiles, folder: Path, dtype: torch.dtype | None) -> Tokenizer | None:
+    """Puts the folder's weights in a model without memory; the folder's tokenizer, read before them."""
     tokenizer = load_tokenizer(folder)
     check_fit(tokenizer, model, str(folder))
     stored = _matched(files, model, folder)
@@ -136,7 +154,8 @@ def load_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> tupl
         ):
             files.release(stored[entry.theirs])
     assign(model, weights)
-    return model.eval(), tokenizer
+    model.eval()
+    return tokenizer
 
 
 def generation_settings(folder: Path) -> dict[str, Any]:
@@ -169,7 +188,7 @@ def _as_stored(config: ModelConfig, files: WeightFiles, folder: Path) -> ModelCo
     return stored
 
 
-def _matched(files: WeightFiles, model: Model, folder: Path) -> dict[str, str]:
+def _matched(files: WeightFiles, model: Model | Classifier, folder: Path) -> dict[str, str]:
     """Published name → name in the files, once every name and every shape is as config.json asks."""
     config, entries = model.config, entries_of(model)
     expected = to_published(entries, model.state_dict())  # on the meta device: shapes only

@@ -10,6 +10,7 @@ span              stretches cut out of a text                              encod
 denoising         a text from its damaged copy                             encoder–decoders
 seq2seq           a target from its source                                 encoder–decoders, rows
 contrastive       like sentences close, others apart                       encoders, permuted, rows
+classify          which class a text is of                                 models.Classifier on any body, rows
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pydantic import Discriminator, Tag
 from yuwen.data.framing import Frame
 from yuwen.errors import UserError
 from yuwen.objectives.causal import CausalConfig, CausalObjective
+from yuwen.objectives.classify import ClassifyConfig, ClassifyObjective
 from yuwen.objectives.contrastive import ContrastiveConfig, ContrastiveObjective
 from yuwen.objectives.denoising import DenoisingConfig, DenoisingObjective
 from yuwen.objectives.masked import MaskedConfig, MaskedObjective
@@ -44,6 +46,8 @@ __all__ = [
     "Batch",
     "CausalConfig",
     "CausalObjective",
+    "ClassifyConfig",
+    "ClassifyObjective",
     "Objective",
     "ObjectiveConfig",
     "Term",
@@ -70,7 +74,8 @@ ObjectiveConfig = Annotated[
     | Annotated[SpanConfig, Tag("span")]
     | Annotated[DenoisingConfig, Tag("denoising")]
     | Annotated[Seq2SeqConfig, Tag("seq2seq")]
-    | Annotated[ContrastiveConfig, Tag("contrastive")],
+    | Annotated[ContrastiveConfig, Tag("contrastive")]
+    | Annotated[ClassifyConfig, Tag("classify")],
     Discriminator(_name),
 ]
 
@@ -86,11 +91,13 @@ OBJECTIVES: dict[str, Sequence[type[Objective]]] = {
     "denoising": (DenoisingObjective,),
     "seq2seq": (Seq2SeqObjective,),
     "contrastive": (ContrastiveObjective,),
+    "classify": (ClassifyObjective,),
 }
 
 _NEEDS: dict[type[Objective], Callable[[Tokenizer, Reads], tuple[Any, ...]]] = {
     CausalObjective: lambda tokenizer, reads: (),
     ContrastiveObjective: lambda tokenizer, reads: (Frame.of(tokenizer, reads),),
+    ClassifyObjective: lambda tokenizer, reads: (Frame.of(tokenizer, reads),),
 }
 
 

@@ -1,0 +1,80 @@
+"""Which class a text is of: what a pretrained body is fine-tuned by (Devlin et al. 2019, section 4.1).
+
+loss = - sum_i w(y_i) log p(y_i | x_i),   p = softmax(scores)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+
+from yuwen.config import Config, nearest
+from yuwen.data.framing import Frame, framed
+from yuwen.errors import UserError
+from yuwen.objectives.objective import Batch, Term
+
+if TYPE_CHECKING:
+    from yuwen.data import Rows
+    from yuwen.models import Classifier
+    from yuwen.models.config import Reads
+
+
+class ClassifyConfig(Config):
+    """`label_smoothing` mixes the target with the uniform distribution; `class_weights` multiplies the loss of a
+    label's rows, 1 where it names none."""
+
+    name: Literal["classify"] = "classify"
+    label_smoothing: float = Field(default=0.0, ge=0, lt=1)
+    class_weights: dict[str, float] = {}
+
+    @field_validator("class_weights")
+    @classmethod
+    def _positive(cls, value: dict[str, float]) -> dict[str, float]:
+        for label, weight in value.items():
+            if not 0 < weight < float("inf"):
+                raise ValueError(f"{label}: {weight} is not above 0")
+        return value
+
+
+class ClassifyObjective:
+    """Rows of a text, or of two, with a label. The loss is divided by the rows, whatever they weigh."""
+
+    reads: ClassVar[frozenset[Reads]] = frozenset({"forwards", "both", "permuted", "pairs"})
+    rows: ClassVar[bool] = True
+    together: ClassVar[bool] = False
+
+    def __init__(self, config: ClassifyConfig, frame: Frame) -> None:
+        self.config, self.frame = config, frame
+
+    def prepare(self, samples: Rows, rng: np.random.Generator) -> Batch:
+        """UserError for rows without labels, or whose texts play other parts."""
+        if samples.labels is None or "text" not in samples.fields:
+            raise UserError("objective.name=classify needs data.fields with a text and a label")
+        tensors = {name: torch.from_numpy(array) for name, array in framed(samples, self.frame).items()}
+        tensors["labels"] = torch.from_numpy(samples.labels)
+        return Batch(tensors, {"classify": len(samples.labels)}, tokens=int(tensors["keep"].sum()))
+
+    def loss(self, model: Classifier, batch: Batch, state: dict[str, Any]) -> Mapping[str, Term]:
+        tensors = batch.tensors
+        scores_BL = model.classify(tensors["ids"], tensors["keep"], tensors.get("segments")).float()
+        summed_B = F.cross_entropy(
+            scores_BL, tensors["labels"], reduction="none", label_smoothing=self.config.label_smoothing
+        )
+        if self.config.class_weights:
+            summed_B = summed_B * self._weights(model.config.labels)[tensors["labels"]]
+        return {"classify": Term(summed_B.sum(), batch.counts["classify"])}
+
+    def modules(self) -> list[nn.Module]:
+        return []
+
+    def _weights(self, labels: tuple[str, ...]) -> Tensor:
+        for label in self.config.class_weights:
+            if label not in labels:
+                raise UserError(f"objective.class_weights: unknown label {label!r}: {nearest(label, list(labels))}")
+        return torch.tensor([self.config.class_weights.get(label, 1.0) for label in labels])
