@@ -46,7 +46,7 @@ def examine(folder: Path = Path(), *, again: bool = False) -> dict[str, Any]:
         "c_compiler": shutil.which("cc") or shutil.which("gcc") or shutil.which("clang"),
         "cpp_compiler": probe.compiler(),
         "torch_compile": {"works": compiles.works, "reason": compiles.reason},
-        "attention": {"works": kernel is None, "reason": kernel or "the C kernel for compiled bfloat16 training is ready"},
+        "attention": {"works": kernel is None, "reason": kernel or "compiled bfloat16 training has its own kernel"},
         "precision": {"name": "bfloat16" if bfloat16 else "float32", "reason": bfloat16.reason},
         "extras": extras(),
     }

@@ -31,6 +31,8 @@ class _Shape(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_int64) for name in ("batch", "heads", "groups", "length", "width", "causal")),
         ("scale", ctypes.c_float),
+        ("dropped", ctypes.c_uint32),
+        ("seed", ctypes.c_uint64),
     ]
 
 
@@ -66,19 +68,31 @@ def suits(q_BHTK: Tensor, k_BGSK: Tensor) -> bool:
 
 
 def attention(
-    q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, *, causal: bool = False, scale: float | None = None
+    q_BHTK: Tensor,
+    k_BGTK: Tensor,
+    v_BGTK: Tensor,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+    rate: float = 0.0,
 ) -> Tensor:
-    """softmax(scale Q K^T (+ causal)) V; `scale` is 1 / sqrt(K). q [B, H, T, K], k, v [B, G, T, K] -> [B, H, T, K]."""
+    """softmax(scale Q K^T (+ causal)) V, its weights dropped out with probability `rate`; `scale` is 1 / sqrt(K).
+
+    q [B, H, T, K], k and v [B, G, T, K], H a multiple of G -> [B, H, T, K].
+    """
     factor = 1 / math.sqrt(q_BHTK.shape[-1]) if scale is None else scale
-    out_BHTK, _ = torch.ops.yuwen.attention(q_BHTK, k_BGTK, v_BGTK, causal, factor)
+    seed = torch.randint(2**63 - 1, (1,)) if rate else torch.zeros(1, dtype=torch.int64)
+    out_BHTK, _ = torch.ops.yuwen.attention(q_BHTK, k_BGTK, v_BGTK, seed, causal, factor, rate)
     return out_BHTK
 
 
-def _forward(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+def _forward(
+    q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, seed: Tensor, causal: bool, scale: float, rate: float
+) -> tuple[Tensor, Tensor]:
     """(out [B, H, T, K], log of the sum of exponentials [B, H, T])."""
     q, k, v = map(_readable, (q_BHTK, k_BGTK, v_BGTK))
     out, lse_BHT = _like(q), q.new_empty(q.shape[:3], dtype=torch.float32)
-    failed = _library.forward(*map(_view, (q, k, v, out)), lse_BHT.data_ptr(), _shape(q, k, causal, scale))
+    failed = _library.forward(*map(_view, (q, k, v, out)), lse_BHT.data_ptr(), _shape(q, k, seed, causal, scale, rate))
     return _checked(failed, (out, lse_BHT))
 
 
@@ -89,14 +103,16 @@ def _backward(
     v_BGTK: Tensor,
     out_BHTK: Tensor,
     lse_BHT: Tensor,
+    seed: Tensor,
     causal: bool,
     scale: float,
+    rate: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The gradients of q, k and v from that of the output."""
     d, q, k, v, out = map(_readable, (d_BHTK, q_BHTK, k_BGTK, v_BGTK, out_BHTK))
     made = _like(q), _like(k), _like(v)
     failed = _library.backward(
-        *map(_view, (d, q, k, v, out)), lse_BHT.data_ptr(), *map(_view, made), _shape(q, k, causal, scale)
+        *map(_view, (d, q, k, v, out)), lse_BHT.data_ptr(), *map(_view, made), _shape(q, k, seed, causal, scale, rate)
     )
     return _checked(failed, made)
 
@@ -117,9 +133,9 @@ def _view(x_BHTK: Tensor) -> _View:
     return _View(x_BHTK.data_ptr(), *x_BHTK.stride()[:3])
 
 
-def _shape(q_BHTK: Tensor, k_BGTK: Tensor, causal: bool, scale: float) -> _Shape:
+def _shape(q_BHTK: Tensor, k_BGTK: Tensor, seed: Tensor, causal: bool, scale: float, rate: float) -> _Shape:
     B, H, T, K = q_BHTK.shape
-    return _Shape(B, H, k_BGTK.shape[1], T, K, causal, scale)
+    return _Shape(B, H, k_BGTK.shape[1], T, K, causal, scale, int(rate * 2**32), int(seed))
 
 
 def _checked(failed: int, made: Any) -> Any:
@@ -133,7 +149,9 @@ _backward_operator = torch.library.custom_op("yuwen::attention_backward", _backw
 
 
 @_operator.register_fake
-def _(q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor]:
+def _(
+    q_BHTK: Tensor, k_BGTK: Tensor, v_BGTK: Tensor, seed: Tensor, causal: bool, scale: float, rate: float
+) -> tuple[Tensor, Tensor]:
     return _like(q_BHTK), q_BHTK.new_empty(q_BHTK.shape[:3], dtype=torch.float32)
 
 
@@ -145,20 +163,25 @@ def _(
     v_BGTK: Tensor,
     out_BHTK: Tensor,
     lse_BHT: Tensor,
+    seed: Tensor,
     causal: bool,
     scale: float,
+    rate: float,
 ) -> tuple[Tensor, Tensor, Tensor]:
     return _like(q_BHTK), _like(k_BGTK), _like(v_BGTK)
 
 
-def _keep(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, bool, float], output: tuple[Tensor, Tensor]) -> None:
-    q_BHTK, k_BGTK, v_BGTK, ctx.causal, ctx.scale = inputs
+def _keep(
+    ctx: Any, inputs: tuple[Tensor, Tensor, Tensor, Tensor, bool, float, float], output: tuple[Tensor, Tensor]
+) -> None:
+    q_BHTK, k_BGTK, v_BGTK, seed, *ctx.settings = inputs
     ctx.set_materialize_grads(False)
-    ctx.save_for_backward(q_BHTK, k_BGTK, v_BGTK, *output)
+    ctx.save_for_backward(q_BHTK, k_BGTK, v_BGTK, *output, seed)
 
 
-def _differentiate(ctx: Any, d_BHTK: Tensor, _: Tensor | None) -> tuple[Tensor, Tensor, Tensor, None, None]:
-    return (*torch.ops.yuwen.attention_backward(d_BHTK, *ctx.saved_tensors, ctx.causal, ctx.scale), None, None)
+def _differentiate(ctx: Any, d_BHTK: Tensor, _: Tensor | None) -> tuple[Tensor | None, ...]:
+    made = torch.ops.yuwen.attention_backward(d_BHTK, *ctx.saved_tensors, *ctx.settings)
+    return (*made, None, None, None, None)
 
 
 _operator.register_autograd(_differentiate, setup_context=_keep)

@@ -6,6 +6,9 @@
      backward  dV = P^T dO          dP = dO V^T           dS = P (dP - delta)              delta_t = o_t . do_t
                dQ = scale dS K      dK = scale dS^T Q                                      (Dao et al. 2022, appendix B)
 
+   Dropout puts P M and dP M in the place of P and dP where they meet V, with M = 0 or 1 / (1 - rate). M is a hash of
+   (seed, head, query, key): both directions find it again, and nobody keeps it.
+
    vdpbf16ps multiplies pairs: c[n] += a[2p] b[2p][n] + a[2p+1] b[2p+1][n], sixteen n at once, in fp32. So every product
    here is one function, `product`: its left side is read two numbers at a time, its right side is laid out in pairs
    before. The backward pass works on transposed scores, keys by queries, which is the order its products want.
@@ -31,7 +34,14 @@ typedef struct {
 typedef struct {
     int64_t batch, heads, groups, length, width, causal;
     float scale;
+    uint32_t dropped; /* of 2^32 hashes, those below fall away; 0: no dropout */
+    uint64_t seed;
 } Shape;
+
+/* What decides the hashes of one head. */
+typedef struct {
+    uint32_t start, factor;
+} Salt;
 
 static bf16 *head_of(View v, int64_t b, int64_t h) { return v.at + b * v.batch + h * v.head; }
 
@@ -49,13 +59,37 @@ static inline __m512 exponential(__m512 x) {
     return _mm512_scalef_ps(y, n);
 }
 
+static Salt salt_of(uint64_t seed, int64_t head) {
+    uint64_t x = seed + 0x9E3779B97F4A7C15u * (uint64_t)(head + 1); /* splitmix64 (Steele et al. 2014) */
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
+    x ^= x >> 31;
+    return (Salt){(uint32_t)x, (uint32_t)(x >> 32) | 1};
+}
+
+/* Which of sixteen weights stay; `places` tells query and key. */
+static inline __mmask16 staying(Salt salt, __m512i places, uint32_t dropped) {
+    __m512i x = _mm512_add_epi32(_mm512_mullo_epi32(places, _mm512_set1_epi32((int)0x9E3779B1u)),
+                                 _mm512_set1_epi32((int)salt.start));
+    x = _mm512_mullo_epi32(_mm512_xor_si512(x, _mm512_srli_epi32(x, 15)), _mm512_set1_epi32((int)salt.factor));
+    x = _mm512_mullo_epi32(_mm512_xor_si512(x, _mm512_srli_epi32(x, 13)), _mm512_set1_epi32((int)0xC2B2AE35u));
+    x = _mm512_xor_si512(x, _mm512_srli_epi32(x, 16));
+    return _mm512_cmpge_epu32_mask(x, _mm512_set1_epi32((int)dropped));
+}
+
+static inline float raised(Shape shape) { return 1 / (1 - shape.dropped / 4294967296.0f); }
+
+static inline __m512i numbers(void) {
+    return _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+}
+
 static inline __m256i rounded(__m512 x) { return (__m256i)_mm512_cvtneps_pbh(x); }
 
 static inline __m512 widened(__m256i x) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16));
 }
 
-/* The lanes of keys from `key` on that query `query` may see, or of queries from `query` on that may see `key`. */
+/* The first `count` of sixteen lanes. */
 static inline __mmask16 first(int64_t count) {
     return count >= 16 ? 0xFFFF : count <= 0 ? 0 : (__mmask16)((1u << count) - 1);
 }
@@ -138,7 +172,7 @@ static void *room(void **memory, size_t bytes) {
 
 /* exp(scale s - largest) of ROWS rows, rounded into p; the sums, and what the backward pass needs of them. */
 static void exponentials(
-    const float *s, bf16 *p, float *inverses, float *lse, int64_t start, int64_t seen, Shape shape) {
+    const float *s, bf16 *p, float *inverses, float *lse, int64_t start, int64_t seen, Salt salt, Shape shape) {
     for (int64_t r = 0; r < ROWS; r++) {
         const float *row = s + r * shape.length;
         int64_t keys = shape.causal ? start + r + 1 : seen;
@@ -150,10 +184,14 @@ static void exponentials(
             __m512 x = _mm512_fmsub_ps(_mm512_loadu_ps(row + n), _mm512_set1_ps(shape.scale), _mm512_set1_ps(top));
             x = _mm512_maskz_mov_ps(first(keys - n), exponential(x));
             sum = _mm512_add_ps(sum, x);
+            if (shape.dropped) {
+                __m512i places = _mm512_add_epi32(numbers(), _mm512_set1_epi32((int)((start + r) * shape.length + n)));
+                x = _mm512_maskz_mov_ps(staying(salt, places, shape.dropped), x);
+            }
             _mm256_storeu_si256((__m256i *)(p + r * shape.length + n), rounded(x));
         }
         float total = _mm512_reduce_add_ps(sum);
-        inverses[r] = 1 / total;
+        inverses[r] = raised(shape) / total;
         lse[start + r] = top + logf(total);
     }
 }
@@ -180,15 +218,17 @@ int forward(View q, View k, View v, View out, float *lse, Shape shape) {
             int64_t b = item / shape.groups, g = item % shape.groups;
             pair_columns(keys, head_of(k, b, g), k.row, T, K);
             pair_rows(values, head_of(v, b, g), v.row, T, K);
-            for (int64_t h = g * share; h < (g + 1) * share; h++)
+            for (int64_t h = g * share; h < (g + 1) * share; h++) {
+                Salt salt = salt_of(shape.seed, b * shape.heads + h);
                 for (int64_t t = 0; t < T; t += ROWS) {
                     int64_t seen = shape.causal ? t + ROWS : T;
                     const pair *queries = (const pair *)(head_of(q, b, h) + t * q.row);
                     product(queries, q.row / 2, 1, keys, T, K / 2, scores, T, seen, 0);
-                    exponentials(scores, weights, inverses, lse + (b * shape.heads + h) * T, t, seen, shape);
+                    exponentials(scores, weights, inverses, lse + (b * shape.heads + h) * T, t, seen, salt, shape);
                     product((const pair *)weights, T / 2, 1, values, K, seen / 2, sums, K, K, 0);
                     write_rows(head_of(out, b, h) + t * out.row, out.row, sums, inverses, 0, K);
                 }
+            }
         }
         free(memory);
     }
@@ -198,8 +238,10 @@ int forward(View q, View k, View v, View out, float *lse, Shape shape) {
 /* P and dS of the keys from `start` on, in every layout a product wants: p and ds [ROWS, T], ds_pairs [T / 2, T]. */
 static void score_gradients(
     const float *s, const float *dp, const float *lse, const float *delta, bf16 *p, bf16 *ds, pair *ds_pairs,
-    int64_t start, int64_t from, Shape shape) {
+    int64_t start, int64_t from, Salt salt, Shape shape) {
     int64_t T = shape.length;
+    __m512i columns = _mm512_mullo_epi32(numbers(), _mm512_set1_epi32((int)T));
+    __m512 by = _mm512_set1_ps(raised(shape));
     for (int64_t r = 0; r < ROWS; r += 2)
         for (int64_t t = from; t < T; t += 16) {
             __m256i halves[2];
@@ -208,9 +250,16 @@ static void score_gradients(
                 __m512 x = _mm512_fmsub_ps(
                     _mm512_loadu_ps(s + at), _mm512_set1_ps(shape.scale), _mm512_loadu_ps(lse + t));
                 x = _mm512_maskz_mov_ps((__mmask16)~first(hidden), exponential(x));
-                __m512 dx = _mm512_mul_ps(x, _mm512_sub_ps(_mm512_loadu_ps(dp + at), _mm512_loadu_ps(delta + t)));
+                __m512 above = _mm512_loadu_ps(dp + at), used = x;
+                if (shape.dropped) {
+                    __m512i places = _mm512_add_epi32(columns, _mm512_set1_epi32((int)(t * T + start + r + i)));
+                    __mmask16 stays = staying(salt, places, shape.dropped);
+                    above = _mm512_maskz_mul_ps(stays, above, by);
+                    used = _mm512_maskz_mul_ps(stays, x, by);
+                }
+                __m512 dx = _mm512_mul_ps(x, _mm512_sub_ps(above, _mm512_loadu_ps(delta + t)));
                 halves[i] = rounded(dx);
-                _mm256_storeu_si256((__m256i *)(p + at), rounded(x));
+                _mm256_storeu_si256((__m256i *)(p + at), rounded(used));
                 _mm256_storeu_si256((__m256i *)(ds + at), halves[i]);
             }
             __m512i both = _mm512_or_si512(
@@ -257,6 +306,7 @@ int backward(
             pair_rows(keys, k_head, k.row, T, K);
             for (int64_t h = g * share; h < (g + 1) * share; h++) {
                 const bf16 *q_head = head_of(q, b, h), *d_head = head_of(d_out, b, h);
+                Salt salt = salt_of(shape.seed, b * shape.heads + h);
                 const float *lse_head = lse + (b * shape.heads + h) * T;
                 int add = h > g * share;
                 pair_rows(queries, q_head, q.row, T, K);
@@ -270,7 +320,7 @@ int backward(
                     const pair *v_rows = (const pair *)(v_head + start * v.row);
                     product(k_rows, k.row / 2, 1, turned_queries + from, T, K / 2, s + from, T, T - from, 0);
                     product(v_rows, v.row / 2, 1, turned_above + from, T, K / 2, dp + from, T, T - from, 0);
-                    score_gradients(s, dp, lse_head, delta, p, ds, ds_pairs, start, from, shape);
+                    score_gradients(s, dp, lse_head, delta, p, ds, ds_pairs, start, from, salt, shape);
                     const pair *p_rows = (const pair *)(p + from), *ds_rows = (const pair *)(ds + from);
                     int64_t pairs = (T - from) / 2, row = from / 2 * K;
                     product(p_rows, T / 2, 1, above + row, K, pairs, sum_v + start * K, K, K, add);

@@ -1,0 +1,61 @@
+"""C of our own is compiled once, kept, and its absence is told in words."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from yuwen.native import Unavailable, library
+
+needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "yuwen" / "native"
+
+
+@needs_compiler
+def test_a_source_is_compiled_once_and_anew_when_it_changes(tmp_path: Path, cache: Path) -> None:
+    source = tmp_path / "three.c"
+    source.write_text("int three(void) { return 3; }")
+    assert library(source, []).three() == 3
+    (kept,) = cache.iterdir()
+    stamp = kept.stat().st_mtime_ns
+    assert library(source, []).three() == 3
+    assert [path.stat().st_mtime_ns for path in cache.iterdir()] == [stamp]
+    source.write_text("int three(void) { return 4 - 1; }")
+    assert library(source, []).three() == 3
+    assert len(list(cache.iterdir())) == 2
+
+
+@needs_compiler
+def test_what_does_not_compile_is_told_in_a_line(tmp_path: Path, cache: Path) -> None:
+    source = tmp_path / "wrong.c"
+    source.write_text("int three(void) { return nothing; }")
+    with pytest.raises(Unavailable, match=r"cannot compile wrong\.c: .*nothing"):
+        library(source, [])
+    assert not list(cache.iterdir()), "and nothing is left behind"
+
+
+@needs_compiler
+def test_a_kept_file_that_is_damaged_is_made_again(tmp_path: Path, cache: Path) -> None:
+    source = tmp_path / "five.c"
+    source.write_text("int five(void) { return 5; }")
+    library(source, [])
+    (kept,) = cache.iterdir()
+    kept.unlink()
+    kept.write_bytes(b"not a library")
+    assert library(source, []).five() == 5
+
+
+def test_no_compiler_and_no_room_are_told(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "six.c"
+    source.write_text("int six(void) { return 6; }")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(Unavailable, match="no C compiler"):
+        library(source, [])
