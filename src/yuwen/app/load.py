@@ -38,6 +38,7 @@ class Loaded:
     path: Path
     model: Model
     tokenizer: Tokenizer | None
+    ends: tuple[int, ...] = ()  # the tokens that a .gguf file says end a text
 
     @property
     def family(self) -> str:
