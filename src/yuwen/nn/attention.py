@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -19,7 +20,7 @@ class ScaledDotProduct(nn.Module):
     """softmax(Q K^T / sqrt(K)) V (eq. 1), for grouped queries too (Ainslie et al. 2023): H / G queries share a key.
 
     q [B, H, T, K], k and v [B, G, S, K] -> [B, H, T, K]. Three routes to the same sum: compiled training in bfloat16
-    by a kernel of our own (`nn.fused`), other causal training and prefill on a CPU in strips of query rows
+    by a kernel of our own (`nn.fused`), other causal training and bfloat16 prefill on a CPU in strips of query rows
     (`nn.strips`), everything else through PyTorch's kernel. `scale` takes the place of 1 / sqrt(K) (Gemma 3's
     query_pre_attn_scalar).
     """
@@ -33,7 +34,8 @@ class ScaledDotProduct(nn.Module):
         if allowed.table is None and fused.suits(q_BHTK, k_BGSK):
             return fused.attention(q_BHTK, k_BGSK, v_BGSK, causal=allowed.causal, scale=self.scale, rate=rate)
         on_cpu = q_BHTK.device.type == "cpu"
-        if allowed.causal and on_cpu and q_BHTK.shape[2] <= _LONGEST:
+        strips = q_BHTK.requires_grad or q_BHTK.dtype != torch.float32  # fp32 one way only: the flash kernel is faster
+        if allowed.causal and on_cpu and strips and q_BHTK.shape[2] <= _LONGEST:
             return causal_attention(q_BHTK, k_BGSK, v_BGSK, rate, self.scale)
         B, H, T, K = q_BHTK.shape
         G = k_BGSK.shape[1]
