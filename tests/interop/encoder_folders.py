@@ -26,6 +26,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "distilbert": ("distilbert", {}),
     "distilbert-body": ("distilbert", {"masked": False}),
     "distilbert-untied": ("distilbert", {"tied": False}),
+    "albert": ("albert", {"embedding_width": 16}),
+    "albert-words": ("albert", {"embedding_width": 16, "pooler": False, "sentence_order": False}),
+    "albert-body": ("albert", {"embedding_width": 16, "masked": False, "sentence_order": False}),
+    "albert-groups-untied": ("albert", {"embedding_width": 16, "layers": 4, "groups": 2, "inner": 2, "tied": False}),
+    "xlnet": ("xlnet", {}),
+    "xlnet-body": ("xlnet", {"masked": False}),
+    "xlnet-untied": ("xlnet", {"tied": False}),
 }
 
 
@@ -61,7 +68,12 @@ def random_ids(*shape: int) -> Tensor:
 
 def heads(model: Encoder, ids: Tensor) -> dict[str, Tensor]:
     """Hidden states, and what every head says."""
-    asked = {"masked": model.output, "pooler": model.pooled, "next_sentence": model.next_sentence}
+    asked = {
+        "masked": model.output,
+        "pooler": model.pooled,
+        "next_sentence": model.next_sentence,
+        "sentence_order": model.sentence_order,
+    }
     with torch.no_grad():
         h = model(ids)
         return {"hidden": h, **{name: asked[name](h) for name in sorted(model.heads)}}
@@ -73,9 +85,11 @@ def their_heads(model: Any, ids: Tensor) -> dict[str, Tensor]:
         body, out = model.base_model(ids), model(ids)
     found = {"hidden": body.last_hidden_state, "pooler": getattr(body, "pooler_output", None)}
     kind = type(model).__name__
-    if kind.endswith("ForPreTraining"):
+    if kind == "AlbertForPreTraining":
+        found |= {"masked": out.prediction_logits, "sentence_order": out.sop_logits}
+    elif kind.endswith("ForPreTraining"):
         found |= {"masked": out.prediction_logits, "next_sentence": out.seq_relationship_logits}
-    elif kind.endswith("ForMaskedLM"):
+    elif kind.endswith(("ForMaskedLM", "LMHeadModel")):
         found["masked"] = out.logits
     elif kind.endswith("ForNextSentencePrediction"):
         found["next_sentence"] = out.logits

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -47,14 +48,24 @@ class SegmentMemory:
         self.visible_BM = None if self.visible_BM is None else self.visible_BM[rows_B]
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that is held, by name, for a checkpoint; nothing at the start."""
-        held = {f"layer.{n}": state.contiguous() for n, state in enumerate(self.states) if state is not None}
-        return held if self.visible_BM is None else {**held, "visible": self.visible_BM}
+        """All that is held, by name, each [B, …], for a checkpoint; nothing at the start.
+
+        Where there is a `width` they have that length, filled in front with what is not visible: one shape at any time.
+        """
+        first = self.states[0]
+        if first is None:
+            return {}
+        visible = first.new_ones(first.shape[:2], dtype=torch.bool) if self.visible_BM is None else self.visible_BM
+        front = max(0, self.width - self.length)
+        held = {f"layer.{n}": state for n, state in enumerate(self.states) if state is not None}
+        padded = {name: F.pad(state, (0, 0, front, 0)) for name, state in held.items()}
+        return {**padded, "visible": F.pad(visible, (front, 0))}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Takes back what `tensors` gave."""
+        visible_BM = tensors.get("visible")
         self.states = [tensors.get(f"layer.{n}") for n in range(len(self.states))]
-        self.visible_BM = tensors.get("visible")
+        self.visible_BM = None if visible_BM is None or bool(visible_BM.all()) else visible_BM
 
     def _last(self, held: Tensor) -> Tensor:
         return held[:, -self.width :] if self.width else held

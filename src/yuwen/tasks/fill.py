@@ -13,6 +13,7 @@ import torch
 
 from yuwen.errors import UserError
 from yuwen.models.inference import inference
+from yuwen.nn import Padding
 from yuwen.tasks.batches import chunks, in_order, padded_batches
 from yuwen.tasks.contract import Input, Usable, documents, place, tokenizer_of
 from yuwen.tasks.ids import framed
@@ -78,10 +79,12 @@ def _words(loaded: Usable, batch: list[list[int]], top: int) -> list[list[list[d
     length = max(map(len, batch))
     ids_BT = torch.tensor([ids + [0] * (length - len(ids)) for ids in batch])
     keep_BT = torch.arange(length)[None] < torch.tensor([len(ids) for ids in batch])[:, None]
-    h_BTD = loaded.hidden(ids_BT, None if bool(keep_BT.all()) else keep_BT)
     masked_BT = (ids_BT == tokenizer.mask_id) & keep_BT
+    device = next(loaded.model.parameters()).device
+    mask = None if bool(keep_BT.all()) else Padding(keep_BT.to(device))
     with inference(loaded.model):
-        logits_NV = loaded.model.output(h_BTD[masked_BT.to(h_BTD.device)][None])[0].float()
+        h_ND = loaded.model.unmask(ids_BT.to(device), masked_BT.to(device), mask)
+        logits_NV = loaded.model.output(h_ND[None])[0].float()
         logits_NV[:, sorted(tokenizer.special_ids)] = -torch.inf
         logits_NV[:, tokenizer.size :] = -torch.inf
         scores_NK, best_NK = logits_NV.softmax(-1).topk(min(top, tokenizer.size), dim=-1)
