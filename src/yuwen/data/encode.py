@@ -95,8 +95,8 @@ class Encoder:
         sizes[kept] = [len(text.encode()) for text in closed]
         hashes[kept] = keys(texts)
         ids = np.concatenate(pieces).astype(self._type) if pieces else np.empty(0, self._type)
-        words = None if self._segmenter is None else np.concatenate([np.zeros(0, bool), *starts])
-        return Encoded(ids, lengths, sizes, hashes, self._dropped(), words)
+        begun = None if self._segmenter is None else np.concatenate([np.zeros(0, bool), *starts])
+        return Encoded(ids, lengths, sizes, hashes, self._dropped(), begun)
 
     def _ids(self, texts: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(token ids, where the segmenter lets words start) of each text.

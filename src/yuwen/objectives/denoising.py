@@ -61,7 +61,7 @@ class DenoisingObjective(PairsObjective):
     def __init__(self, config: DenoisingConfig, vocabulary: Vocabulary) -> None:
         super().__init__(vocabulary)
         self.config = config
-        self.mask = vocabulary.need("mask", self.name) if config.mask or config.infill else None
+        self.mask = vocabulary.need("mask", self.name) if config.mask or config.infill else _NOTHING
 
     def prepare(self, samples: Sample, rng: np.random.Generator) -> Batch:
         B, T = samples.ids.shape[0], samples.ids.shape[1] - 1

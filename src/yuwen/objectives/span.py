@@ -8,7 +8,7 @@
 likely (the authors' code, `random_spans_noise_mask`; there the first token always stays and the last always goes, here
 all gaps between what stays are alike). Source and target together are the text: nothing is lost and nothing is told
 twice. Special tokens stay in the source; one inside a span cuts it in two. What then no longer fits into the batch's
-fixed shape, some tokens at a window's end, is left out of source and target alike.
+fixed shape, a few tokens at a window's end, is left out of source and target alike, so that a source has no padding.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class SpanObjective(PairsObjective):
         return noise_B, np.minimum(spans_B, np.minimum(noise_B, tokens_B - noise_B + 1))
 
     def _widths(self, tokens: int) -> tuple[int, int]:
-        """Of source and target: what a window without special tokens needs."""
+        """Of source and target: what a window without special tokens needs, and room for spans that are cut in two."""
         if tokens < 1:
             raise UserError(f"data.length={tokens + FRAME}: a span to cut out needs at least {FRAME + 1} ids")
         (noise,), (spans,) = self._amounts(np.array([tokens]))
@@ -85,4 +85,4 @@ class SpanObjective(PairsObjective):
                 " tokenizer.from, or lower data.length or objective.rate"
             )
         frame = 1 + (self.before is not None)
-        return int(tokens - noise + spans + frame), int(noise + spans + 1)
+        return int(tokens - noise + spans + frame), int(noise + spans + 1 + spans // 4 + 1)

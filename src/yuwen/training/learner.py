@@ -53,7 +53,7 @@ class Learner:
         """Learns from the micro-batches as from one batch: sums are divided by the counts of all, everywhere."""
         self.model.train()
         if self.objective.together and len(batches) > 1:
-            raise UserError("this objective compares the samples of a batch, which is never cut: set train.micro_tokens=0")
+            raise UserError("this objective compares the samples of a batch, all at once: set train.micro_tokens=0")
         counts: dict[str, float] = {}
         for batch in batches:
             for name, count in batch.counts.items():
