@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,42 @@ def line_chart(points: Sequence[Point], references: Sequence[tuple[str, float]] 
     }
 
 
+def curves(series: Mapping[str, Sequence[tuple[float, float]]], height: float = 1.5) -> dict[str, Any]:
+    """The geometry of several lines in one picture, which `assets/compare.html.j2` draws.
+
+    Each series is (amount, value) pairs; amounts lie on a logarithmic scale, those of zero are left out. Values more
+    than `height` above the lowest leave the picture. Raises ValueError where no series has a point.
+    """
+    shown = {name: sorted((x, y) for x, y in points if x > 0) for name, points in series.items()}
+    shown = {name: points for name, points in shown.items() if points}
+    if not shown:
+        raise ValueError("a chart needs at least one point")
+    amounts = [x for points in shown.values() for x, _ in points]
+    values = [y for points in shown.values() for _, y in points]
+    first, last = math.log(min(amounts)), math.log(max(amounts))
+    last = last if last > first else first + 1.0
+    levels = _ticks(*_room([value for value in values if value <= min(values) + height]))
+    bottom, top = levels[0], levels[-1]
+
+    def x(amount: float) -> float:
+        return round(LEFT + (math.log(amount) - first) / (last - first) * (WIDTH - LEFT - RIGHT), 1)
+
+    def y(value: float) -> float:
+        return round(TOP + (top - value) / (top - bottom) * (HEIGHT - TOP - BOTTOM), 1)
+
+    return {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "left": LEFT,
+        "right": WIDTH - RIGHT,
+        "ceiling": TOP,
+        "floor": HEIGHT - BOTTOM,
+        "levels": [(y(level), _number(level)) for level in levels],
+        "amounts": [(x(amount), amount) for amount in _decades(math.exp(first), math.exp(last))],
+        "lines": {name: [(x(at), y(value)) for at, value in points] for name, points in shown.items()},
+    }
+
+
 def clock(seconds: float) -> str:
     """Seconds in the shortest form that still tells: 42 s, 3.5 min, 2.1 h."""
     if seconds < 120:
@@ -109,6 +145,16 @@ def _ticks(low: float, high: float, about: int = 5) -> list[float]:
     unit = 10 ** math.floor(math.log10(span / about))
     unit *= next(factor for factor in (1, 2, 2.5, 5, 10) if span / (unit * factor) <= about)
     return [index * unit for index in range(math.floor(low / unit + 1e-9), math.ceil(high / unit - 1e-9) + 1)]
+
+
+def _decades(low: float, high: float) -> list[float]:
+    """Round numbers within [low, high] for a logarithmic scale: powers of ten, with 2 and 5 between where few fit."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1,), (1, 3), (1, 2, 5)):
+        ticks = [step * 10.0**power for power in powers for step in steps if low <= step * 10.0**power <= high]
+        if len(ticks) >= 3:
+            return ticks
+    return ticks or [low, high]
 
 
 def _seconds_at(points: Sequence[Point], step: float) -> float:

@@ -1,4 +1,4 @@
-"""A model, a tokenizer and shards → the trainer that joins them, with what it is given from outside: evaluation,
+"""A model, a tokenizer and what it reads → the trainer that joins them, with what it is given from outside: evaluation,
 samples, weights to save, a screen."""
 
 from __future__ import annotations
@@ -8,22 +8,26 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import nn
 
 from yuwen.app import probe
+from yuwen.app.feed import Feed
+from yuwen.app.flops import flops_per_token
 from yuwen.app.progress import Progress
 from yuwen.app.recipe import Recipe, write_recipe
-from yuwen.data import Loader, Shards, Windows
+from yuwen.app.speak import speaker
+from yuwen.data import Loader
 from yuwen.errors import UserError
-from yuwen.evaluation import Evaluator
-from yuwen.generation import generate
 from yuwen.interop import save_folder
-from yuwen.models import LeftToRight, build
-from yuwen.objectives import CausalObjective
+from yuwen.interop.fitting import assign
+from yuwen.models import Model, build
+from yuwen.objectives import build_objective
 from yuwen.tokens import Tokenizer
 from yuwen.training import Hooks, Learner, Processes, Saved, Trainer, choose_precision
 from yuwen.training.logging import cut_back
+
+_COUNTED = 8  # samples of the batch whose operations are counted
 
 
 class Learning:
@@ -33,42 +37,44 @@ class Learning:
         self,
         recipe: Recipe,
         run: Path,
-        model: LeftToRight,
+        model: Model,
         tokenizer: Tokenizer,
-        shards: Shards,
-        evaluator: Evaluator | None,
+        feed: Feed,
         *,
         processes: Processes,
         say: Callable[[str], None],
-        started: float,
-        data: str,
+        started: float | None,
     ) -> None:
-        self.recipe, self.folder, self.model, self.tokenizer = recipe, run, model, tokenizer
-        self.evaluator, self.processes, self.say = evaluator, processes, say
+        assert recipe.objective is not None
+        self.folder, self.model, self.tokenizer = run, model, tokenizer
+        self.processes, self.say = processes, say
         dtype, why = choose_precision(recipe.train.precision)
         compiled, why_compiled = _compiles(recipe.train.compile)
         say(f"computing in {str(dtype).removeprefix('torch.')} ({why}), {why_compiled}")
         micro_batches, _ = recipe.train.micro_batches(processes.world)
-        windows = Windows(shards, recipe.data.length, seed=recipe.train.seed)
         samples = recipe.train.batch_tokens // recipe.data.length // micro_batches
+        objective = build_objective(recipe.objective, tokenizer, model.config.reads)
+        source = feed.source(samples)
+        first = objective.prepare(source.samples(np.arange(min(samples, _COUNTED))), np.random.default_rng(0))
+        self.flops_per_token = flops_per_token(model, objective, first)
+        self.recipe = _in_steps(recipe, self.flops_per_token, say)
+        self.validation = feed.validation(objective, tokenizer, samples)
+        self.speak = speaker(model, tokenizer, recipe.sample, run)
+        if self.speak is None and recipe.sample.prompts:
+            say(f"a {model.config.MODEL_TYPE} that learns by {recipe.objective.name} writes nothing: no samples")
         self.learner = Learner(
-            model.train(),
-            CausalObjective(recipe.objective),
-            recipe.optimizer,
-            dtype=dtype,
-            compile=compiled,
-            processes=processes,
+            model.train(), objective, recipe.optimizer, dtype=dtype, compile=compiled, processes=processes
         )
         self.trainer = Trainer(
             self.learner,
-            Loader(windows, samples, rank=processes.rank, world=processes.world),
-            recipe.train,
+            Loader(source, samples, rank=processes.rank, world=processes.world),
+            self.recipe.train,
             recipe.schedule,
             run=run,
             hooks=Hooks(self._evaluate, self._sample, self._save_model, self._logged, self._planned, say),
             micro_batches=micro_batches,
             started=started,
-            data=data,
+            data=" ".join(text.identity for text in (feed.training, feed.held_out) if text is not None),
         )
 
     def resume(self, saved: Saved) -> None:
@@ -89,23 +95,15 @@ class Learning:
             self.trainer.run()
 
     def _evaluate(self) -> Mapping[str, float]:
-        if self.evaluator is None:
-            return {}
-        score = self.evaluator(self.model)
-        known = {} if score.bits_per_byte is None else {"bits_per_byte": score.bits_per_byte}
-        return {"valid_loss": score.loss, **known}
+        return {} if self.validation is None else self.validation(self.model)
 
     def _sample(self, step: int) -> None:
-        config = self.recipe.sample
-        prompts = [(prompt, self.tokenizer.encode(prompt)) for prompt in config.prompts]
-        prompts = [(prompt, ids) for prompt, ids in prompts if ids]
-        if not prompts:
+        if self.speak is None:
             return
-        results = generate(self.model, [ids for _, ids in prompts], config.sampling(), tokenizer=self.tokenizer)
         with (self.folder / "samples.jsonl").open("a", encoding="utf-8") as file:
-            for (prompt, _), result in zip(prompts, results, strict=True):
-                self.screen.sample(prompt, result.text)
-                file.write(json.dumps({"step": step, "prompt": prompt, "text": result.text}, ensure_ascii=False) + "\n")
+            for prompt, text in self.speak():
+                self.screen.sample(prompt, text)
+                file.write(json.dumps({"step": step, "prompt": prompt, "text": text}, ensure_ascii=False) + "\n")
 
     def _save_model(self, folder: Path) -> None:
         model = _with_weights(self.model, self.learner.masters.named())
@@ -131,13 +129,19 @@ def _compiles(asked: str) -> tuple[bool, str]:
     return bool(verdict), f"compiled: {verdict.reason}" if verdict else f"eager: {verdict.reason}"
 
 
-def _with_weights(model: LeftToRight, weights: Mapping[str, torch.Tensor]) -> LeftToRight:
+def _in_steps(recipe: Recipe, flops_per_token: float, say: Callable[[str], None]) -> Recipe:
+    """The recipe with the number of steps that a budget in operations comes to."""
+    train = recipe.train
+    if not train.flops or train.steps:
+        return recipe
+    steps = max(1, int(train.flops / (flops_per_token * train.batch_tokens)))
+    say(f"{train.flops:g} operations are {steps} steps here, of {flops_per_token * train.batch_tokens:.3g} each")
+    return recipe.model_copy(update={"train": train.model_copy(update={"steps": steps})})
+
+
+def _with_weights(model: Model, weights: Mapping[str, torch.Tensor]) -> Model:
     """A model of the same shape around the fp32 masters; nothing is copied."""
     with torch.device("meta"):
-        shell: Any = build(model.config)
-    for name, weight in weights.items():
-        owner, _, leaf = name.rpartition(".")
-        setattr(shell.get_submodule(owner), leaf, nn.Parameter(weight.detach(), requires_grad=False))
-    if model.config.tied:
-        shell.head.weight = shell.embedding.weight
+        shell = build(model.config)
+    assign(shell, {name: weight.detach() for name, weight in weights.items()})
     return shell

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import Field
 
+from yuwen.app.own import fit, model_settings, own_objective
 from yuwen.config import Config, nearest
+from yuwen.data.split import hash_share
+from yuwen.data.words import Words
 from yuwen.errors import UserError
 from yuwen.generation import SamplingConfig
 from yuwen.models import FAMILIES, parse_config
 from yuwen.models.config import ModelConfig
-from yuwen.objectives import CausalConfig
-from yuwen.text import TextConfig
+from yuwen.objectives import ObjectiveConfig, special_tokens
+from yuwen.text import FieldsConfig, TextConfig
 from yuwen.tokens.train import TokenizerConfig
 from yuwen.training import OptimizerConfig, ScheduleConfig, TrainConfig
 
@@ -24,7 +27,10 @@ class DataConfig(Config):
     """What is learnt from and what is only measured.
 
     `train` is one DATA or several; `valid` is a DATA, or the fraction that the last part of `train` makes up (0: no
-    validation). `length` is the window in tokens. `text` says how documents are cleaned; the validation side never is.
+    validation), or a share by hash, such as hash:0.1. `length` is the window in tokens, or the most of a row. `text`
+    says how documents are cleaned; the validation side never is. `order` is that of windows: shuffled, or streams that
+    read on, for models that carry a state. `words` says who marks where words begin, for whole-word masking. `fields`
+    names the columns of records, for objectives that learn from rows.
     """
 
     train: str | tuple[str, ...]
@@ -33,6 +39,9 @@ class DataConfig(Config):
     field: str | None = None
     encoding: str | None = None
     deduplicate: bool = True
+    order: Literal["shuffled", "stream"] = "shuffled"
+    words: Words = "pieces"
+    fields: FieldsConfig | None = None
     text: TextConfig = TextConfig()
 
 
@@ -43,7 +52,7 @@ class TokenizerSection(TokenizerConfig):
 
 
 class SampleConfig(Config):
-    """What the model is asked to continue while it learns."""
+    """What the model is asked to continue while it learns; a model that reads both sides fills the blank in it."""
 
     prompts: tuple[str, ...] = ()
     tokens: int = Field(default=60, gt=0)
@@ -59,26 +68,54 @@ class SampleConfig(Config):
 
 
 class Recipe(Config):
-    """All sections. `model` stays a mapping until the tokenizer has said how large the vocabulary is."""
+    """All sections. `model` stays a mapping until the tokenizer has said how large the vocabulary is.
+
+    An objective that is left out is the family's own, once the family is known: with `model.from` it is not before
+    that model was found, and until then None.
+    """
 
     data: DataConfig
     tokenizer: TokenizerSection = TokenizerSection()
     model: dict[str, Any] = {}
-    objective: CausalConfig = CausalConfig()
+    objective: ObjectiveConfig | None = None
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig(steps=1000)
     sample: SampleConfig = SampleConfig()
 
-    def model_config_for(self, vocabulary: int) -> ModelConfig:
-        """The model's settings for a tokenizer of that size: the vocabulary is rounded up to a multiple of 64."""
+    def model_config_for(self, vocabulary: int, start: int = 0) -> ModelConfig:
+        """The model's settings for a tokenizer of that size: the vocabulary is rounded up to a multiple of 64.
+
+        What else the recipe leaves out follows from the data and the objective: the context, the heads, and `start`,
+        the token that a target begins with.
+        """
         values = {k: v for k, v in self.model.items() if k not in ("family", "from")}
         asked = values.setdefault("vocabulary", -(-vocabulary // 64) * 64)
         if isinstance(asked, int) and asked < vocabulary:
             raise UserError(f"model.vocabulary={asked} is smaller than the tokenizer's {vocabulary}: leave it out")
-        if isinstance(self.data.length, int):
-            values.setdefault("context", self.data.length)
-        return parse_config(self.family, values)
+        objective = None if self.objective is None else self.objective.name
+        return parse_config(self.family, model_settings(self.family, values, objective, self.data.length, start))
+
+    def settled(self, config: ModelConfig) -> Recipe:
+        """The recipe with what a model of these settings brings: its own objective where none is named, and the special
+        tokens which that asks of a tokenizer. UserError if the objective cannot train such a model on such data."""
+        recipe = self
+        if self.objective is None:
+            values = {**self.plain(), "objective": {"name": own_objective(config, self.data.fields)}}
+            recipe = type(self).parse("", values)
+        assert recipe.objective is not None
+        fit(
+            recipe.objective,
+            config,
+            length=self.data.length,
+            fields=self.data.fields,
+            order=self.data.order,
+            parts=bool(self.train.micro_tokens),
+        )
+        if self.tokenizer.from_ or self.model.get("from"):
+            return recipe
+        tokenizer = self.tokenizer.with_specials(special_tokens(recipe.objective.name, config.reads))
+        return recipe.model_copy(update={"tokenizer": tokenizer})
 
     @property
     def family(self) -> str:
@@ -108,15 +145,29 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 def parse_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
     """A recipe from plain values; every error says which key."""
     try:
-        recipe = Recipe.parse("", values)
+        recipe = Recipe.parse("", _named(values))
         if recipe.family not in FAMILIES:
             raise UserError(f"unknown model.family {recipe.family!r}: {nearest(recipe.family, list(FAMILIES))}")
-        if not recipe.model.get("from"):
-            recipe.model_config_for(1)  # an impossible shape is refused now, not after the tokenizer is trained
+        # an impossible shape is refused now, not after the tokenizer is trained
+        config = None if recipe.model.get("from") else recipe.model_config_for(1)
         _possible(recipe)
+        if config is not None:
+            recipe = recipe.settled(config)
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
     return recipe
+
+
+def _named(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values with the name of the objective whose other settings are given: the family's own, where it is known."""
+    given, model = values.get("objective"), values.get("model") or {}
+    if not isinstance(given, Mapping) or "name" in given or not isinstance(model, Mapping) or model.get("from"):
+        return values
+    bare = Recipe.parse("", {**values, "objective": None})
+    if bare.family not in FAMILIES:
+        return values
+    name = own_objective(bare.model_config_for(1), bare.data.fields)
+    return {**values, "objective": {"name": name, **given}}
 
 
 def merge(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -150,11 +201,10 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
 
 def _possible(recipe: Recipe) -> None:
     train, length = recipe.train, recipe.data.length
-    if FAMILIES[recipe.family].encoder:
-        known = ", ".join(name for name, family in FAMILIES.items() if not family.encoder)
-        raise UserError(f"model.family={recipe.family} reads from both sides and has no next token to learn: {known}")
-    if not (train.steps or train.minutes):
-        raise UserError("train: give steps or minutes")
+    if not (train.steps or train.minutes or train.flops):
+        raise UserError("train: give steps or minutes, or a budget of flops")
+    if recipe.data.fields is not None and recipe.data.field is not None:
+        raise UserError("data.field and data.fields both name columns: leave data.field out")
     for name, tokens in (("batch_tokens", train.batch_tokens), ("micro_tokens", train.micro_tokens)):
         if tokens % length:
             raise UserError(
@@ -166,6 +216,8 @@ def _possible(recipe: Recipe) -> None:
         raise UserError("train.patience waits for evaluations: set data.valid and train.evaluate_every")
     if int(recipe.model.get("context") or length) < length:
         raise UserError(f"model.context={recipe.model['context']} is shorter than data.length={length}")
+    if isinstance(recipe.data.valid, str) and recipe.data.valid.startswith("hash:"):
+        hash_share(recipe.data.valid)
     if not isinstance(recipe.data.valid, str) and not 0 <= recipe.data.valid < 1:
         raise UserError(
             f"data.valid={recipe.data.valid}: a fraction lies between 0 and 1, such as 0.05; or name a DATA"

@@ -19,6 +19,7 @@ FREE = frozenset(
     for key in (
         "steps",
         "minutes",
+        "flops",
         "evaluate_every",
         "sample_every",
         "checkpoint_every",
@@ -64,23 +65,33 @@ def _is_run(run: Path) -> bool:
 def refuse_change(recipe: Recipe, run: Path) -> Recipe:
     """The recipe that a resumed run follows: the given one, where it differs only in what may change.
 
-    A number of steps that a budget in minutes came to is kept. UserError names the first key that differs.
+    A number of steps that a budget came to is kept, and so is an objective that the model it began from brought.
+    UserError names the first key that differs.
     """
     stored = read_recipe(run / "recipe.yaml")
-    given, before = _flat(recipe.plain()), _flat(stored.plain())
-    for key in sorted(set(given) | set(before)):
-        if key not in FREE and given.get(key) != before.get(key):
-            raise UserError(
-                f"{key}={given.get(key)!r} differs from the run's own {before.get(key)!r} ({run / 'recipe.yaml'}): "
-                "a run goes on as it began; for another recipe choose another --out"
-            )
-    if recipe.train.minutes and not recipe.train.steps:
-        if recipe.train.minutes == stored.train.minutes:
-            return recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": stored.train.steps})})
+    if recipe.objective is None:
+        recipe = recipe.model_copy(update={"objective": stored.objective})
+    if (key := difference(recipe, stored, FREE)) is not None:
+        given, before = _flat(recipe.plain()).get(key), _flat(stored.plain()).get(key)
         raise UserError(
-            "train.minutes: this run's budget has become a number of steps; give train.steps to go on longer"
+            f"{key}={given!r} differs from the run's own {before!r} ({run / 'recipe.yaml'}): "
+            "a run goes on as it began; for another recipe choose another --out"
         )
+    for budget in ("minutes", "flops"):
+        if getattr(recipe.train, budget) and not recipe.train.steps:
+            if getattr(recipe.train, budget) == getattr(stored.train, budget):
+                steps = {"steps": stored.train.steps}
+                return recipe.model_copy(update={"train": recipe.train.model_copy(update=steps)})
+            raise UserError(
+                f"train.{budget}: this run's budget has become a number of steps; give train.steps to go on longer"
+            )
     return recipe
+
+
+def difference(one: Recipe, other: Recipe, free: frozenset[str] = frozenset()) -> str | None:
+    """The first key, of those not `free`, in which two recipes differ."""
+    mine, theirs = _flat(one.plain()), _flat(other.plain())
+    return next((k for k in sorted({*mine, *theirs}) if k not in free and mine.get(k) != theirs.get(k)), None)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,53 +3,35 @@
 from __future__ import annotations
 
 import errno
-import json
 import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from yuwen.app import machine
+from yuwen.app.feed import Feed, TextFeed, corpora, feed_of
 from yuwen.app.learn import Learning
 from yuwen.app.memory import out_of_memory, refuse_too_large
 from yuwen.app.progress import Progress
-from yuwen.app.recipe import DataConfig, Recipe, read_recipe
+from yuwen.app.recipe import Recipe, read_recipe
 from yuwen.app.run_folder import claim, refuse_change
-from yuwen.data import Corpus, Shards, corpus, prepare, split
+from yuwen.app.summary import Summary
 from yuwen.errors import UserError
-from yuwen.evaluation import Evaluator
 from yuwen.interop import load_folder
-from yuwen.models import LeftToRight, build, left_to_right
+from yuwen.interop.json_file import read_json
+from yuwen.models import FAMILIES, Model, build, config_from_published, family
 from yuwen.tokens import Tokenizer
 from yuwen.tokens.train import train as train_tokenizer
 from yuwen.tokens.train import training_texts
-from yuwen.training import Checkpoints, Processes, Saved, Trainer
+from yuwen.training import Checkpoints, Processes, Saved
 from yuwen.training.checkpoint import damaged, read
 from yuwen.training.memory import keep_freed_memory
 
-_LEARN = "be trained on the next token"
-
-
-@dataclass
-class Summary:
-    """What a finished run came to; also `summary.json` in its folder."""
-
-    run: str
-    steps: int
-    tokens: int
-    seconds: float
-    parameters: int
-    best_loss: float | None
-    stages: dict[str, float] = field(default_factory=dict)
-    data: dict[str, Any] = field(default_factory=dict)
-    tokenizer: dict[str, Any] = field(default_factory=dict)
-    model: dict[str, Any] = field(default_factory=dict)
-    machine: dict[str, Any] = field(default_factory=dict)
+__all__ = ["Summary", "corpora", "train", "train_file"]
 
 
 def train(
@@ -59,12 +41,14 @@ def train(
     resume: str | None = None,
     quiet: bool = False,
     started: float | None = None,
+    preparation_counts: bool = True,
 ) -> Summary:
     """Trains what the recipe says into the folder `run`.
 
     `resume` is "auto" (the newest whole checkpoint of `run`, or a fresh start) or a checkpoint folder of `run`.
-    `started` is the moment, by time.perf_counter, from which seconds and a budget in minutes count. In a group of
-    processes (torchrun) the first one writes. UserError for what the user can mend; nothing on disk is lost by it.
+    `started` is the moment, by time.perf_counter, from which seconds and a budget in minutes count; where
+    `preparation_counts` is False they count from when text, tokenizer and model are ready. In a group of processes
+    (torchrun) the first one writes. UserError for what the user can mend; nothing on disk is lost by it.
     """
     started = time.perf_counter() if started is None else started
     keep_freed_memory()
@@ -79,9 +63,10 @@ def train(
             saved = _saved(run, resume, say)
             if saved is not None:
                 recipe = refuse_change(recipe, run)
-            elif recipe.train.steps and recipe.train.minutes:
-                raise UserError("train: give steps or minutes, not both: set train.steps=0 or train.minutes=0")
-            return _Job(recipe, run, processes, say, quiet).execute(saved, started)
+            else:
+                _one_budget(recipe)
+            job = _Job(recipe, run, processes, say, quiet)
+            return job.execute(saved, started if preparation_counts else None)
         except (RuntimeError, MemoryError, OSError) as error:
             mended = out_of_memory(error, recipe, processes.world) or _no_room(error, run) or processes.lost(error)
             if mended is None:
@@ -97,48 +82,87 @@ class _Job:
     ) -> None:
         self.recipe, self.run, self.processes, self.say, self.quiet = recipe, run, processes, say, quiet
         self.stages: dict[str, float] = {}
+        self.origin: Path | None = None  # of the model that model.from names
 
-    def execute(self, saved: Saved | None, started: float) -> Summary:
-        training_text, validation_text = self._stage("text", lambda: corpora(self.recipe.data))
-        tokenizer = self._stage("tokens", lambda: self._tokenizer(training_text, saved))
-        shards = self._stage(
-            "data", lambda: self._in_turn(lambda: self._shards(training_text, tokenizer, validation_text))
-        )
-        evaluator, texts = None, [training_text]
-        if validation_text is not None:
-            texts.append(validation_text)
-            evaluator = self._stage("data", lambda: _evaluator(tokenizer, validation_text, self.recipe.data.length))
-        model = self._model(tokenizer, saved)
+    def execute(self, saved: Saved | None, started: float | None) -> Summary:
+        if saved is None:
+            self._begin_from()
+        feed = self._stage("text", lambda: feed_of(self.recipe))
+        tokenizer = self._stage("tokens", lambda: self._tokenizer(feed, saved))
+        self._stage("data", lambda: self._in_turn(lambda: feed.prepare(tokenizer)))
+        if FAMILIES[self.recipe.family].config.COUNTS:
+            return self._counted(tokenizer, feed, saved)
+        model = self._model(tokenizer, feed, saved)
         parameters = sum(p.numel() for p in model.parameters())
         self.say(
-            f"{self.recipe.family} with {parameters:,} parameters, vocabulary {tokenizer.size}; "
-            f"{len(shards.tokens):,} training tokens of {shards.meta.bytes:,} bytes"
+            f"{family(model.config.MODEL_TYPE).name} with {parameters:,} parameters, vocabulary {tokenizer.size}; "
+            f"{feed.meta.tokens:,} training tokens of {feed.meta.bytes:,} bytes"
         )
-        learning = Learning(
-            self.recipe,
-            self.run,
-            model,
-            tokenizer,
-            shards,
-            evaluator,
-            processes=self.processes,
-            say=self.say,
-            started=started,
-            data=" ".join(text.identity for text in texts),
-        )
+        learning = self._stage("data", lambda: self._learning(model, tokenizer, feed, started))
         if saved is not None:
             learning.resume(saved)
             if learning.trainer.finished:
                 step = learning.trainer.progress.step
                 self.say(f"{self.run} is finished after {step} steps: raise train.steps or train.patience to go on")
-                return self._summary(learning.trainer, tokenizer, shards, parameters)
+                return self._learnt(learning, tokenizer, feed, parameters)
         self._stage("training", lambda: learning.run(quiet=self.quiet))
-        summary = self._summary(learning.trainer, tokenizer, shards, parameters)
+        summary = self._learnt(learning, tokenizer, feed, parameters)
         if self.processes.first:
-            (self.run / "summary.json").write_text(
-                json.dumps(vars(summary), ensure_ascii=False, indent=1), encoding="utf-8"
-            )
+            summary.write()
         return summary
+
+    def _counted(self, tokenizer: Tokenizer, feed: Feed, saved: Saved | None) -> Summary:
+        """The road of a model that is counted in one pass."""
+        from yuwen.app import count
+
+        assert isinstance(feed, TextFeed)
+        if saved is not None:
+            self.say(f"{self.run} is finished: a text is counted once")
+            counted = count.finished(saved)
+        else:
+            work = lambda: count.fit(self.recipe, self.run, tokenizer, feed.shards, feed.held_out, self.say)  # noqa: E731
+            counted = self._stage("training", work)
+        summary = self._summary(
+            tokenizer,
+            feed,
+            count.settings(self.recipe, tokenizer.size),
+            steps=counted.step,
+            tokens=counted.tokens,
+            seconds=counted.seconds,
+            parameters=counted.parameters,
+            best_loss=counted.valid_loss,
+        )
+        if saved is None:
+            summary.write()
+        return summary
+
+    def _learnt(self, learning: Learning, tokenizer: Tokenizer, feed: Feed, parameters: int) -> Summary:
+        progress = learning.trainer.progress
+        return self._summary(
+            tokenizer,
+            feed,
+            learning.model.config,
+            steps=progress.step,
+            tokens=progress.tokens,
+            seconds=progress.seconds,
+            parameters=parameters,
+            best_loss=None if progress.best_loss == float("inf") else progress.best_loss,
+            flops_per_token=learning.flops_per_token,
+        )
+
+    def _begin_from(self) -> None:
+        """Finds the model that the run begins from, and settles the recipe by its settings: before any text is read."""
+        if start := self.recipe.model.get("from"):
+            from yuwen.app.sources import resolve
+
+            self.origin = resolve(str(start))
+            config = config_from_published(read_json(self.origin / "config.json"), str(self.origin / "config.json"))
+            self.recipe = self.recipe.settled(config)
+
+    def _learning(self, model: Model, tokenizer: Tokenizer, feed: Feed, started: float | None) -> Learning:
+        return Learning(
+            self.recipe, self.run, model, tokenizer, feed, processes=self.processes, say=self.say, started=started
+        )
 
     def _stage(self, name: str, work: Callable[[], Any]) -> Any:
         began = time.perf_counter()
@@ -153,57 +177,52 @@ class _Job:
         self.processes.wait()
         return result if self.processes.first else work()
 
-    def _tokenizer(self, training_text: Corpus, saved: Saved | None) -> Tokenizer:
+    def _tokenizer(self, feed: Feed, saved: Saved | None) -> Tokenizer:
         if saved is not None:
             return Tokenizer.load(saved.folder)
-        section, start = self.recipe.tokenizer, self.recipe.model.get("from")
-        if section.from_ or start:
+        section = self.recipe.tokenizer
+        if section.from_:
             from yuwen.app.sources import resolve
 
-            return Tokenizer.load(resolve(str(section.from_ or start)))
+            return Tokenizer.load(resolve(section.from_))
+        if self.origin is not None:
+            return Tokenizer.load(self.origin)
 
         folder = self.run / "tokenizer"
 
         def learn() -> Tokenizer:
             if self.processes.first:
                 self.say(f"learning a {section.kind} vocabulary")
-                train_tokenizer(training_texts(training_text.documents()), section).save(folder)
+                train_tokenizer(training_texts(feed.documents()), section).save(folder)
             return Tokenizer.load(folder)
 
         return self._in_turn(learn)
 
-    def _shards(self, training_text: Corpus, tokenizer: Tokenizer, validation_text: Corpus | None) -> Shards:
-        data = self.recipe.data
-        return prepare(training_text, tokenizer, text=data.text, deduplicate=data.deduplicate, exclude=validation_text)
-
-    def _model(self, tokenizer: Tokenizer, saved: Saved | None) -> LeftToRight:
-        start = saved.folder if saved is not None else None
-        if start is None and self.recipe.model.get("from"):
-            from yuwen.app.sources import resolve
-
-            start = resolve(str(self.recipe.model["from"]))
+    def _model(self, tokenizer: Tokenizer, feed: Feed, saved: Saved | None) -> Model:
+        start = saved.folder if saved is not None else self.origin
         if start is not None:
-            model = left_to_right(load_folder(start)[0], _LEARN)
+            model = load_folder(start)[0]
             if saved is None:
                 _refuse_other_shape(self.recipe, model)
             return _own(model, self.recipe.model)
-        config = self.recipe.model_config_for(tokenizer.size)
+        begins = tokenizer.pad_id if tokenizer.pad_id is not None else tokenizer.end_id
+        config = self.recipe.model_config_for(tokenizer.size, begins or 0)
         with torch.device("meta"):
             parameters = sum(p.numel() for p in build(config).parameters())
         refuse_too_large(self.recipe, config, parameters, self.processes.world)
-        return left_to_right(build(config, torch.Generator().manual_seed(self.recipe.train.seed)), _LEARN)
+        return build(config, torch.Generator().manual_seed(self.recipe.train.seed))
 
-    def _summary(self, trainer: Trainer, tokenizer: Tokenizer, shards: Shards, parameters: int) -> Summary:
-        progress, meta = trainer.progress, shards.meta
-        config: Any = trainer.learner.model.config
-        sources = self.recipe.data.train
+    def _summary(
+        self, tokenizer: Tokenizer, feed: Feed, config: Any, *, seconds: float, parameters: int, **figures: Any
+    ) -> Summary:
+        meta, sources = feed.meta, self.recipe.data.train
+        assert self.recipe.objective is not None
         return Summary(
             run=str(self.run),
-            steps=progress.step,
-            tokens=progress.tokens,
-            seconds=round(progress.seconds, 2),
+            **figures,
+            seconds=round(seconds, 2),
             parameters=parameters,
-            best_loss=None if progress.best_loss == float("inf") else progress.best_loss,
+            objective=self.recipe.objective.name,
             stages={name: round(seconds, 2) for name, seconds in self.stages.items()},
             data={
                 "source": sources if isinstance(sources, str) else " ".join(sources),
@@ -230,16 +249,6 @@ def train_file(path: Path, run: Path | None, overrides: list[str], *, resume: st
     return train(recipe, run or Path("runs") / path.stem, resume=resume, quiet=quiet, started=started)
 
 
-def corpora(data: DataConfig) -> tuple[Corpus, Corpus | None]:
-    """(what is learnt from, what is only measured) of a recipe; no validation where `data.valid` is 0."""
-    sources = [data.train] if isinstance(data.train, str) else list(data.train)
-    whole = corpus(sources, field=data.field, encoding=data.encoding)
-    if not data.valid:
-        return whole, None
-    held_out = data.valid if isinstance(data.valid, float) else corpus(data.valid, data.field, data.encoding)
-    return split(whole, held_out)
-
-
 def _saved(run: Path, resume: str | None, say: Callable[[str], None]) -> Saved | None:
     checkpoints = Checkpoints(run, warn=say)
     if resume is None:
@@ -258,24 +267,26 @@ def _saved(run: Path, resume: str | None, say: Callable[[str], None]) -> Saved |
     return read(folder)
 
 
-def _evaluator(tokenizer: Tokenizer, validation_text: Corpus, length: int) -> Evaluator:
-    stride = max(1, length - 1)  # windows share one token, so that every token but the very first is scored
-    return Evaluator(tokenizer, validation_text.documents(), window=length, stride=stride, refuse_unknown=False)
+def _one_budget(recipe: Recipe) -> None:
+    given = [name for name in ("steps", "minutes", "flops") if getattr(recipe.train, name)]
+    if len(given) > 1:
+        zero = " or ".join(f"train.{name}=0" for name in given)
+        raise UserError(f"train: give {' or '.join(given)}, not both: set {zero}")
 
 
-def _own(model: LeftToRight, settings: Mapping[str, Any]) -> LeftToRight:
+def _own(model: Model, settings: Mapping[str, Any]) -> Model:
     """A loaded model with weights of its own, which may be written to, and with what no config.json holds: dropout."""
     kept = {key: value for key, value in settings.items() if _is_unpublished(model, key)}
     own = build(type(model.config).parse("model", {**model.config.model_dump(), **kept}))
     own.load_state_dict(model.state_dict())
-    return left_to_right(own, _LEARN)
+    return own
 
 
-def _is_unpublished(model: LeftToRight, key: str) -> bool:
+def _is_unpublished(model: Model, key: str) -> bool:
     return key in type(model.config).model_fields and key not in model.config.PUBLISHED
 
 
-def _refuse_other_shape(recipe: Recipe, model: LeftToRight) -> None:
+def _refuse_other_shape(recipe: Recipe, model: Model) -> None:
     for key, value in recipe.model.items():
         if key in ("from", "family") or _is_unpublished(model, key):
             continue

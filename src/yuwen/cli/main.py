@@ -39,6 +39,7 @@ VERBS = {
     "tokenizer": "Train a tokenizer, encode with it, look inside it.",
     "data": "Check, count and prepare text.",
     "export": "Write a model in other programs' formats.",
+    "compare": "Train several recipes under one budget and measure them on one scale.",
     "bench": "Measure the speed of training and of writing.",
     "doctor": "Show what this machine has and what yuwen will use of it.",
 }

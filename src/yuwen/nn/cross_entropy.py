@@ -31,6 +31,9 @@ class LinearCrossEntropy(nn.Module):
         self.softmax = SoftmaxLoss(smoothing)
 
     def forward(self, h_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():  # the function below is told what has gradients, not whether anyone wants them
+            h_ND, weight_VD = h_ND.detach(), weight_VD.detach()
+            bias_V = None if bias_V is None else bias_V.detach()
         return _Chunked.apply(h_ND, weight_VD, bias_V, targets_N, self.softmax, self.chunk)
 
 

@@ -28,15 +28,17 @@ if TYPE_CHECKING:
 class TrainConfig(Config):
     """How long, in which batches, and what is written down on the way.
 
-    Either `steps` or `minutes`: a budget in minutes is turned into steps once, after the first few, and recorded.
+    `steps`, `minutes` or `flops`: a budget in minutes is turned into steps once, after the first few, one in floating
+    point operations (forward and backward) before the first, and recorded.
     `batch_tokens` is the whole batch of one step over all processes; `micro_tokens` bounds what one process computes at
     a time (0: all at once). `evaluate_every`, `sample_every`, `checkpoint_every` and `log_every` count steps (0: only
     at the end). `patience` ends a run after so many evaluations without a better one (0: never); each better one is
-    then saved. Given both, `steps` are what an earlier start made of `minutes`.
+    then saved. Given with another budget, `steps` are what an earlier start made of that.
     """
 
     steps: int = Field(default=0, ge=0)
     minutes: float = Field(default=0, ge=0, allow_inf_nan=False)
+    flops: float = Field(default=0, ge=0, allow_inf_nan=False)
     batch_tokens: int = Field(default=4096, gt=0)
     micro_tokens: int = Field(default=0, ge=0)
     evaluate_every: int = Field(default=100, ge=0)

@@ -1,0 +1,285 @@
+"""Several recipes under one budget, on one scale: each is trained, measured on the same held-out text, and tabled.
+
+A run that stands in the folder already is taken as it is if its recipe and its data are the same, and goes on where it
+was broken off if it is not finished. Each run has a process of its own, so that its memory and speed are its own.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from yuwen.app import machine
+from yuwen.app.comparison import write_comparison
+from yuwen.app.load import load
+from yuwen.app.recipe import Recipe, parse_recipe, read_recipe
+from yuwen.app.run_folder import difference
+from yuwen.app.train import corpora, train
+from yuwen.data import Corpus
+from yuwen.errors import UserError
+from yuwen.evaluation import evaluate, token_stream
+from yuwen.models import FAMILIES, LeftToRight
+from yuwen.training.logging import read_metrics
+
+_RESULT = "compare.json"  # in a run's folder: what it was measured to be
+_HIDDEN = 4096  # about so many tokens are hidden in turn where a model reads both sides; each takes a forward pass
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every run may spend: minutes of training (reading and preparing the text not counted), or tokens read, or
+    operations. One of them, or none: then each recipe says itself."""
+
+    minutes: float = 0
+    tokens: int = 0
+    flops: float = 0
+
+    def __post_init__(self) -> None:
+        given = [name for name, value in asdict(self).items() if value]
+        if len(given) > 1:
+            raise UserError(f"one budget, not {' and '.join(given)}: what is equal for all can only be one of them")
+        if min(self.minutes, self.tokens, self.flops) < 0:
+            raise UserError("a budget is more than nothing")
+
+    def of(self, recipe: Recipe) -> Recipe:
+        """The recipe under this budget."""
+        if not (self.minutes or self.tokens or self.flops) or counted(recipe):
+            return recipe
+        steps = max(1, self.tokens // recipe.train.batch_tokens) if self.tokens else 0
+        spent = {"steps": steps, "minutes": self.minutes, "flops": self.flops}
+        return recipe.model_copy(update={"train": recipe.train.model_copy(update=spent)})
+
+
+def counted(recipe: Recipe) -> bool:
+    """Whether its model is counted in one pass, which takes what it takes and draws nothing."""
+    return FAMILIES[recipe.family].config.COUNTS
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run of a comparison."""
+
+    name: str
+    recipe: Recipe
+    run: Path
+
+
+def compare(
+    recipes: Sequence[Path],
+    *,
+    data: str | None = None,
+    budget: Budget | None = None,
+    seeds: Sequence[int] = (),
+    out: Path = Path("runs/compare"),
+    overrides: Sequence[str] = (),
+    quiet: bool = False,
+    own_process: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Trains each recipe (once for each of `seeds`, by default its own), and writes table and plots into `out`.
+
+    Returns what `compare.json` holds: one row a recipe, and every run with its curve. UserError where the recipes do
+    not share their data, or a folder holds a run of something else.
+    """
+    entries = _entries(recipes, data, budget or Budget(), seeds, out, overrides)
+    identity, held_out = _one_scale(entries)
+    for entry in entries:  # a folder that is taken is told before hours of training, not after
+        _refuse_another(entry, identity)
+    runs = []
+    for number, entry in enumerate(entries, 1):
+        found = _result(entry)
+        if found is None:
+            say(f"{number}/{len(entries)}  {entry.run.name}")
+            found = (_alone if own_process else _trained)(entry, identity, quiet)
+        runs.append(found)
+    first = entries[0].recipe.data
+    result = {
+        "data": {"train": first.train, "valid": first.valid, "held_out": held_out},
+        "budget": {name: value for name, value in asdict(budget or Budget()).items() if value},
+        "machine": {"processor": machine.processor(), "cores": machine.cores(), "torch": torch.__version__},
+        "rows": _rows(runs),
+        "runs": runs,
+    }
+    write_comparison(out, result)
+    return result
+
+
+def _entries(
+    recipes: Sequence[Path],
+    data: str | None,
+    budget: Budget,
+    seeds: Sequence[int],
+    out: Path,
+    overrides: Sequence[str],
+) -> list[Entry]:
+    if not recipes:
+        raise UserError("give recipes to compare, such as recipes/gpt2.yaml recipes/llama.yaml")
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"--seeds {','.join(map(str, seeds))}: each seed once")
+    more = [*overrides, *([f"data.train={json.dumps(data, ensure_ascii=False)}"] if data is not None else [])]
+    entries: dict[str, Entry] = {}
+    for path in recipes:
+        recipe = budget.of(read_recipe(path, more))
+        for seed in [recipe.train.seed] if counted(recipe) or not seeds else seeds:
+            seeded = recipe.model_copy(update={"train": recipe.train.model_copy(update={"seed": seed})})
+            name = f"{path.stem}-{seed}"
+            if name in entries:
+                raise UserError(f"{path}: two recipes are called {path.stem}: rename one file")
+            entries[name] = Entry(path.stem, seeded, out / name)
+    return list(entries.values())
+
+
+def _one_scale(entries: Sequence[Entry]) -> tuple[str, str]:
+    """(identity of the data, its held-out part's description). UserError unless all are measured on the same text."""
+    keys = ("train", "valid", "field", "encoding")
+    first = entries[0]
+    for key in keys:
+        for entry in entries:
+            mine, theirs = getattr(entry.recipe.data, key), getattr(first.recipe.data, key)
+            if mine != theirs:
+                raise UserError(
+                    f"{entry.name} has data.{key}={mine!r}, {first.name} {theirs!r}: only on the same text can models "
+                    f"be compared; give data.{key}=… for all"
+                )
+    learnt, held_out = corpora(first.recipe.data)
+    if held_out is None:
+        raise UserError("models are compared on held-out text: set data.valid, such as data.valid=0.05")
+    return f"{learnt.identity} {held_out.identity}", held_out.name
+
+
+def _refuse_another(entry: Entry, identity: str) -> None:
+    stored = entry.run / "recipe.yaml"
+    if not stored.is_file():
+        return
+    before = read_recipe(stored)
+    given = entry.recipe
+    if not given.train.steps:  # what the budget came to
+        given = given.model_copy(update={"train": given.train.model_copy(update={"steps": before.train.steps})})
+    if (key := difference(given, before)) is not None:
+        raise UserError(
+            f"{entry.run} holds a run of another recipe ({key} differs): choose another --out, or remove it"
+        )
+    found = _result(entry)
+    if found is not None and found["identity"] != identity:
+        raise UserError(f"{entry.run} learnt from text that has changed since: choose another --out, or remove it")
+
+
+def _result(entry: Entry) -> dict[str, Any] | None:
+    path = entry.run / _RESULT
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def _alone(entry: Entry, identity: str, quiet: bool) -> dict[str, Any]:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_trained_as, entry.name, entry.recipe.plain(), entry.run, identity, quiet).result()
+
+
+def _trained_as(name: str, recipe: dict[str, Any], run: Path, identity: str, quiet: bool) -> dict[str, Any]:
+    return _trained(Entry(name, parse_recipe(recipe), run), identity, quiet)
+
+
+def _trained(entry: Entry, identity: str, quiet: bool) -> dict[str, Any]:
+    """Trains one entry to its end and measures it; the result also stands in its folder."""
+    recipe, run = entry.recipe, entry.run
+    try:
+        summary = train(recipe, run, resume="auto", quiet=quiet, preparation_counts=False)
+    except UserError as error:
+        raise UserError(f"{run.name}: {error}") from error
+    memory = machine.peak_memory()
+    _, held_out = corpora(recipe.data)
+    assert held_out is not None
+    per_token = summary.flops_per_token
+    found = {
+        "recipe": entry.name,
+        "seed": recipe.train.seed,
+        "run": str(run),
+        "identity": identity,
+        "family": summary.model["family"],
+        "objective": summary.objective,
+        **_measured(run, held_out),
+        "parameters": summary.parameters,
+        "steps": summary.steps,
+        "tokens": summary.tokens,
+        "seconds": summary.seconds,
+        "flops": None if per_token is None else per_token * summary.tokens,
+        "peak_memory_bytes": memory,
+        **_curve(run, per_token),
+    }
+    (run / _RESULT).write_text(json.dumps(found, ensure_ascii=False, indent=1), encoding="utf-8")
+    return found
+
+
+def _measured(run: Path, held_out: Corpus) -> dict[str, Any]:
+    """The finished model, loaded back in fp32 as a user would, on the held-out text as it is."""
+    loaded = load(run)
+    assert loaded.tokenizer is not None
+    every = 1
+    if not isinstance(loaded.model, LeftToRight):
+        count = sum(len(part.ids) for part in token_stream(held_out.documents(), loaded.tokenizer))
+        every = max(1, count // _HIDDEN)
+    score = evaluate(loaded.model, loaded.tokenizer, held_out.documents(), every=every)
+    return {
+        "bits_per_byte": score.bits_per_byte,
+        "pseudo": score.pseudo,
+        "scored_tokens": score.tokens,
+        "scored_bytes": score.bytes,
+        "every": every,
+        "evaluation_seconds": round(score.seconds, 2),
+    }
+
+
+def _curve(run: Path, flops_per_token: float | None) -> dict[str, Any]:
+    """What the run's own evaluations said on the way, and its speed: the median over its logged steps."""
+    metrics = read_metrics(run / "metrics.jsonl")
+    points = [line for line in metrics if line["step"] and line.get("bits_per_byte") is not None]
+    speeds = [line["tokens_per_second"] for line in metrics if line.get("tokens_per_second")]
+    return {
+        "tokens_per_second": round(statistics.median(speeds), 1) if speeds else None,
+        "curve": [
+            {
+                "seconds": line["seconds"],
+                "tokens": line["tokens"],
+                "flops": None if flops_per_token is None else flops_per_token * line["tokens"],
+                "bits_per_byte": line["bits_per_byte"],
+            }
+            for line in points
+        ],
+    }
+
+
+def _rows(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row a recipe: means over its seeds, and how far they lie apart; exact scores first, then the pseudo ones."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault(run["recipe"], []).append(run)
+    rows = [_row(name, group) for name, group in groups.items()]
+    return sorted(rows, key=lambda row: (row["pseudo"], row["bits_per_byte"] is None, row["bits_per_byte"] or 0.0))
+
+
+def _row(name: str, group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    bits = [run["bits_per_byte"] for run in group]
+    known = all(value is not None for value in bits)
+    means = ("parameters", "tokens", "seconds", "tokens_per_second", "flops", "peak_memory_bytes")
+    return {
+        "recipe": name,
+        "family": group[0]["family"],
+        "objective": group[0]["objective"],
+        "pseudo": group[0]["pseudo"],
+        "bits_per_byte": statistics.fmean(bits) if known else None,
+        "spread": max(bits) - min(bits) if known else None,
+        "seeds": [run["seed"] for run in group],
+        **{key: _mean([run[key] for run in group]) for key in means},
+    }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None

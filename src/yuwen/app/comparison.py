@@ -1,0 +1,106 @@
+"""What a comparison looks like: a table in Markdown, the same in JSON, and one self-contained page with plots."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from yuwen import __version__
+from yuwen.app.chart import clock, curves
+from yuwen.app.report import ASSETS, count, size
+
+_COLUMNS = {
+    "recipe": "recipe",
+    "bits_per_byte": "bits per byte",
+    "spread": "spread",
+    "parameters": "parameters",
+    "tokens": "tokens read",
+    "tokens_per_second": "tokens/s",
+    "seconds": "time",
+    "flops": "FLOPs",
+    "peak_memory_bytes": "memory",
+}
+
+
+def write_comparison(folder: Path, result: Mapping[str, Any]) -> None:
+    """Writes `compare.json`, `compare.md` and `compare.html` from what `compare` found."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "compare.json", json.dumps(result, ensure_ascii=False, indent=1))
+    _write(folder / "compare.md", table(result["rows"]))
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(count=count, size=size, clock=clock)
+    page = environment.get_template("compare.html.j2").render(
+        version=__version__,
+        style=(ASSETS / "report.css").read_text(encoding="utf-8"),
+        result=result,
+        columns=_COLUMNS,
+        cells=[cells(row) for row in result["rows"]],
+        colours=_colours(result["rows"]),
+        charts=_charts(result["runs"]),
+    )
+    _write(folder / "compare.html", page)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows in Markdown, best first; pseudo-likelihoods are marked, for they lie on a scale of their own."""
+    lines = [
+        "| " + " | ".join(_COLUMNS.values()) + " |",
+        "| --- |" + " ---: |" * (len(_COLUMNS) - 1),
+        *("| " + " | ".join(cells(row).values()) + " |" for row in rows),
+    ]
+    if any(row["pseudo"] for row in rows):
+        lines += ["", "\\* pseudo-likelihood (both sides are read): to be compared among themselves only."]
+    return "\n".join(lines) + "\n"
+
+
+def cells(row: Mapping[str, Any]) -> dict[str, str]:
+    """One row as a person reads it; what is not known or does not exist is a dash."""
+    shown = {
+        "recipe": str,
+        "bits_per_byte": lambda bits: f"{bits:.4f}{'*' if row['pseudo'] else ''}",
+        "spread": lambda spread: f"{spread:.4f}" if len(row["seeds"]) > 1 else "—",
+        "parameters": count,
+        "tokens": lambda tokens: count(round(tokens)),
+        "tokens_per_second": lambda speed: f"{speed:,.0f}",
+        "seconds": clock,
+        "flops": lambda flops: f"{flops:.2e}",
+        "peak_memory_bytes": size,
+    }
+    return {key: "—" if row[key] is None else shown[key](row[key]) for key in _COLUMNS}  # type: ignore[operator]
+
+
+def _charts(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Bits per byte against time, tokens and operations; a run without a curve is one point, its final score."""
+    charts = {}
+    for amount in ("seconds", "tokens", "flops"):
+        series = {f"{run['recipe']}-{run['seed']}": _points(run, amount) for run in runs}
+        if any(series.values()):
+            charts[amount] = curves(series)
+    return charts
+
+
+def _points(run: Mapping[str, Any], amount: str) -> list[tuple[float, float]]:
+    points = run["curve"] or [run]
+    return [
+        (point[amount], point["bits_per_byte"])
+        for point in points
+        if point[amount] is not None and point["bits_per_byte"] is not None
+    ]
+
+
+def _colours(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """A hue for each recipe, evenly around the circle."""
+    return {row["recipe"]: f"hsl({round(360 * n / len(rows))} 60% 45%)" for n, row in enumerate(rows)}
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

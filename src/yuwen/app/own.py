@@ -1,0 +1,99 @@
+"""What a family brings where a recipe is silent: its own objective, and the shape that this objective asks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from yuwen.errors import UserError
+from yuwen.models import FAMILIES, family
+from yuwen.models.config import ModelConfig, Reads
+from yuwen.models.encoder import EncoderConfig
+from yuwen.objectives import OBJECTIVES, trains
+from yuwen.text import FieldsConfig
+
+# What a family was published with; for all others the way it reads decides.
+_PUBLISHED = {"bert": "next_sentence", "albert": "sentence_order", "t5": "span", "bart": "denoising"}
+_BY_READING: dict[Reads, str] = {
+    "forwards": "causal",
+    "both": "masked",
+    "permuted": "permuted",
+    "pairs": "seq2seq",
+}
+_READING: dict[Reads, str] = {
+    "forwards": "from left to right",
+    "both": "from both sides",
+    "permuted": "in any order",
+    "pairs": "one text to write another",
+}
+# The heads of an encoder that each objective trains; no other stays in a fresh model, to be taken for a trained one.
+_HEADS: dict[str, frozenset[str]] = {
+    "masked": frozenset({"masked"}),
+    "next_sentence": frozenset({"masked", "pooler", "next_sentence"}),
+    "sentence_order": frozenset({"masked", "pooler", "sentence_order"}),
+    "permuted": frozenset({"masked"}),
+    "classify": frozenset({"pooler"}),
+}
+_FRAME = 2  # special tokens around the source of an encoder-decoder
+
+
+def own_objective(config: ModelConfig, fields: FieldsConfig | None) -> str:
+    """Name of the objective for a model of these settings on such data, where the recipe names none."""
+    if fields is not None:
+        if "source" in fields.texts:
+            return "seq2seq"
+        return "classify" if fields.label is not None else "contrastive"
+    name = _PUBLISHED.get(family(config.MODEL_TYPE).name, "")
+    # a flag of the objective's name says whether the model has the head for it
+    return name if name and getattr(config, name, True) else _BY_READING[config.reads]
+
+
+def fit(
+    objective: Any, config: ModelConfig, *, length: int, fields: FieldsConfig | None, order: str, parts: bool
+) -> None:
+    """UserError if this objective cannot train a model of these settings, or not on such data."""
+    name = objective.name
+    kind = trains(name, config.reads)
+    where = f"model.family={family(config.MODEL_TYPE).name}"
+    if kind is None:
+        fitting = ", ".join(other for other in OBJECTIVES if trains(other, config.reads))
+        raise UserError(f"objective.name={name} cannot train {where}, which reads {_READING[config.reads]}: {fitting}")
+    if isinstance(config, EncoderConfig):
+        lacking = sorted(_HEADS.get(name, frozenset()) & set(config.HEADS) - config.answers)
+        if lacking:
+            raise UserError(f"objective.name={name} trains a head that model.{lacking[0]}=false leaves out")
+    if kind.rows and fields is None:
+        raise UserError(
+            f"objective.name={name} learns from rows: name their columns in data.fields, such as "
+            "data.fields.text=text data.fields.label=label"
+        )
+    if not kind.rows and fields is not None:
+        raise UserError(f"objective.name={name} learns from running text: leave data.fields out")
+    if config.reads == "pairs" and config.context < length + _FRAME:
+        raise UserError(
+            f"model.context={config.context} has no room for data.length={length} and {_FRAME} special tokens"
+        )
+    if kind.together and parts:
+        raise UserError(
+            f"objective.name={name} compares the rows of a batch with each other, so a batch cannot be computed in "
+            "parts: leave train.micro_tokens out"
+        )
+    if order == "stream" and not (config.CARRIES and name == "causal"):
+        raise UserError(f"data.order=stream is for models that carry a state, and {where} with {name} carries none")
+
+
+def model_settings(
+    name: str, values: Mapping[str, Any], objective: str | None, length: int, start: int
+) -> dict[str, Any]:
+    """The settings of a fresh model with what a recipe leaves out and data or objective decide."""
+    kind = FAMILIES[name].config
+    room = length + (_FRAME if kind.READS == "pairs" else 0)
+    default = {
+        "context": None if kind.CARRIES or not isinstance(length, int) else room,
+        "start": start or None,
+    }
+    settings = {key: value for key, value in default.items() if key in kind.model_fields and value is not None}
+    if issubclass(kind, EncoderConfig) and objective is not None:
+        heads = _HEADS.get(objective, frozenset())
+        settings |= {head: head in heads for head in kind.HEADS}
+    return {**settings, **values}

@@ -1,0 +1,32 @@
+"""What a finished run came to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Summary:
+    """The numbers of a run; also `summary.json` in its folder."""
+
+    run: str
+    steps: int
+    tokens: int
+    seconds: float
+    parameters: int
+    best_loss: float | None
+    objective: str = "causal"
+    flops_per_token: float | None = None  # forward and backward; None where nothing is multiplied
+    stages: dict[str, float] = field(default_factory=dict)
+    data: dict[str, Any] = field(default_factory=dict)
+    tokenizer: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    machine: dict[str, Any] = field(default_factory=dict)
+
+    def write(self) -> None:
+        """Puts it into the run's folder."""
+        path = Path(self.run) / "summary.json"
+        path.write_text(json.dumps(vars(self), ensure_ascii=False, indent=1), encoding="utf-8")
