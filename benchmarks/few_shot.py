@@ -142,7 +142,7 @@ def decoder(
                 )  # fmt: skip
                 start = time.perf_counter()
                 asked = (scorer.prepare(text, f"{name}:{n}") for n, (text, _) in enumerate(test, 1))
-                p_NK = np.concatenate([scorer(chunk) for chunk in chunks(asked, 128)])
+                p_NK = np.concatenate([scorer(chunk) for chunk in chunks(asked, SAMPLE)])
                 seconds = time.perf_counter() - start
                 q_NK = calibrate(p_NK, scorer.prior(language))
                 plain, calibrated = ([labels[k] for k in found_NK.argmax(-1)] for found_NK in (p_NK, q_NK))

@@ -30,7 +30,7 @@ from yuwen.tasks.reading import log_probabilities
 from yuwen.tasks.shots import Example, choose, examples, labels_of
 from yuwen.text import Document
 
-_CHUNK = 128
+_CHUNK = 512  # the more inputs are at hand, the more of them share a length and are read together
 NORMALISE = ("mean", "sum")
 
 
