@@ -7,7 +7,7 @@ import math
 import numpy as np
 import torch
 
-from yuwen.models import Decoder, build, parse_config
+from yuwen.models import FAMILIES, Decoder, build, parse_config
 from yuwen.text import Document
 
 LINES = ["从前有座山，山里有座庙。", "The quick brown fox jumps over the lazy dog.", "", "  缩进的一行 🙂", "语文"]
@@ -15,8 +15,9 @@ LINES = ["从前有座山，山里有座庙。", "The quick brown fox jumps over
 
 def random_model(family: str, vocabulary: int, context: int = 64) -> Decoder:
     values = {"vocabulary": vocabulary, "context": context, "layers": 2, "width": 32, "heads": 4}
+    fields = FAMILIES[family].config.model_fields
     generator = torch.Generator().manual_seed(0)
-    model = build(parse_config(family, values), generator).eval()
+    model = build(parse_config(family, {k: v for k, v in values.items() if k in fields}), generator).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=generator)

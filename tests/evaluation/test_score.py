@@ -20,7 +20,7 @@ from yuwen.text import Document
 from yuwen.tokens import Tokenizer
 
 DECODERS = sorted(
-    name for name, family in FAMILIES.items() if family.config.READS == "forwards" and not family.config.COUNTS
+    name for name, family in FAMILIES.items() if family.config.READS == "forwards" and not family.config.CARRIES
 )
 
 
@@ -58,7 +58,27 @@ def test_random_windows_equal_the_definition(
     assert (found.tokens, found.loss) == (len(scored), pytest.approx(nats / len(scored), abs=1e-6))
 
 
-@pytest.mark.parametrize("family", DECODERS)
+@pytest.mark.parametrize("family", ["lstm", "rnn"])
+@pytest.mark.parametrize(("window", "batch"), [(2, 1), (7, 3), (64, 1), (4096, 1), (None, None)])
+def test_a_carried_state_has_read_the_whole_text(
+    family: str, window: int | None, batch: int | None, bytewise: Tokenizer
+) -> None:
+    model = random_model(family, bytewise.size, context=10_000)
+    ids, sizes = stream_of(bytewise)
+    nats, scored, bits = plainly(model, ids, sizes, len(ids), len(ids))
+    found = evaluate(model, bytewise, lines(), window=window, batch=batch)
+    assert found.tokens == len(scored) == len(ids) - 1
+    assert found.loss == pytest.approx(nats / len(scored), abs=1e-6)
+    assert found.bits_per_byte == pytest.approx(bits, abs=1e-6)
+    assert Evaluator(bytewise, lines(), window=32)(model).loss == pytest.approx(found.loss, abs=1e-6)
+
+
+def test_a_carried_state_has_no_stride(bytewise: Tokenizer) -> None:
+    with pytest.raises(UserError, match="stride=5: this model carries its state"):
+        evaluate(random_model("lstm", bytewise.size), bytewise, lines(), window=10, stride=5)
+
+
+@pytest.mark.parametrize("family", [name for name in DECODERS if name != "palm"])  # of which nothing was published
 def test_equals_transformers(family: str, bytewise: Tokenizer, tmp_path: Path) -> None:
     model = random_model(family, bytewise.size)
     save_folder(tmp_path, model)

@@ -6,7 +6,7 @@ import tokenizers
 import torch
 from tokenizers import decoders, models, normalizers
 
-from yuwen.models import Decoder, build, parse_config
+from yuwen.models import FAMILIES, Decoder, EncoderDecoder, build, parse_config
 from yuwen.tokens import Tokenizer
 
 TEXT = (
@@ -17,9 +17,8 @@ TEXT = (
 
 
 def random_model(family: str, vocabulary: int, context: int = 64, seed: int = 0) -> Decoder:
-    values = {"vocabulary": vocabulary, "context": context, "layers": 2, "width": 32, "heads": 4}
-    if family != "gpt2":
-        values |= {"kv_heads": 2}
+    values = {"vocabulary": vocabulary, "context": context, "layers": 2, "width": 32, "heads": 4, "kv_heads": 2}
+    values = {key: value for key, value in values.items() if key in FAMILIES[family].config.model_fields}
     if family == "gemma3":
         values |= {"window": 9, "global_every": 2}  # one local layer, which soon forgets, and one global
     generator = torch.Generator().manual_seed(seed)
@@ -27,6 +26,18 @@ def random_model(family: str, vocabulary: int, context: int = 64, seed: int = 0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def random_pair_model(family: str, vocabulary: int, context: int = 64, seed: int = 0) -> EncoderDecoder:
+    """An encoder–decoder of other depths on its two sides; BART's start ends texts too, as published."""
+    values = {"vocabulary": vocabulary, "context": context, "layers": 2, "encoder_layers": 1, "width": 32, "heads": 4}
+    generator = torch.Generator().manual_seed(seed)
+    model = build(parse_config(family, {**values, "start": 3 if family == "bart" else 1}), generator).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+    assert isinstance(model, EncoderDecoder)
     return model
 
 

@@ -8,7 +8,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from yuwen.models import Decoder, build, config_from_published, parse_config
+from yuwen.models import Decoder, build, config_from_published, family, parse_config
 from yuwen.models.config import ModelConfig
 
 V = 83  # a prime: nothing divides it by chance
@@ -39,17 +39,27 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma3-all-global": ("gemma3", {"global_every": 1, "window": 3}),
     "palm": ("palm", {}),
     "palm-wide-heads": ("palm", {"head_width": 14, "ffn": 40, "rope_theta": 500_000.0, "norm_eps": 1e-3}),
+    "rnn": ("rnn", {}),
+    "rnn-deep-untied": ("rnn", {"layers": 3, "hidden": 60, "tied": False}),
+    "lstm": ("lstm", {}),
+    "lstm-wide": ("lstm", {"hidden": 60}),
+    "lstm-single-untied": ("lstm", {"layers": 1, "tied": False}),
 }
-ONE_EACH = ["gpt2", "llama-grouped-untied", "qwen2-grouped-untied", "qwen3-grouped", "gemma3", "palm"]
-PUBLISHED = [case for case, (name, _) in CASES.items() if name not in {"palm"}]  # transformers has them
+ONE_EACH = [
+    *("gpt2", "llama-grouped-untied", "qwen2-grouped-untied", "qwen3-grouped", "gemma3", "palm"),
+    *("rnn", "lstm-wide"),
+]
+PUBLISHED = [case for case, (name, _) in CASES.items() if name not in {"palm", "rnn", "lstm"}]  # transformers has them
+STEPS = {"rnn": (70, 2e-2), "lstm": (250, 2e-2)}  # steps and rate by which a batch is known by heart; else 70, 5e-3
+FADES = {"rnn": 4, "lstm": 4}  # positions at which a change is heard for certain, where a state forgets it by and by
 SURE = {"palm": 1.5}  # nats that fresh weights lose to knowing nothing, if more than 0.1: scores with unit variance
 
 
 def case_config(case: str, **values: Any) -> ModelConfig:
     name, shape = CASES[case]
-    return parse_config(
-        name, {"vocabulary": V, "context": 320, "layers": 2, "width": 48, "heads": 4, **shape, **values}
-    )
+    common = {"vocabulary": V, "context": 320, "layers": 2, "width": 48, "heads": 4}
+    fields = family(name).config.model_fields
+    return parse_config(name, {**{k: v for k, v in common.items() if k in fields}, **shape, **values})
 
 
 def case_model(case: str, seed: int = 0, **values: Any) -> Decoder:

@@ -61,6 +61,7 @@ IMPOSSIBLE: list[tuple[str, dict[str, Any], str]] = [
     ("gemma3", {"window": 0}, "model.window=0: input should be greater than 0"),
     ("gemma3", {"global_every": 0}, "model.global_every=0: input should be greater than 0"),
     ("palm", {"kv_heads": 2}, "unknown key model.kv_heads"),
+    ("lstm", {}, "unknown key model.heads"),
     ("palm", {"tied": False}, "model.tied=False: input should be True"),
     ("palm", {"width": 20}, "head_width=5 must be even"),
 ]

@@ -58,6 +58,9 @@ def test_no_text_is_an_error(kind: str) -> None:
         ({"kind": "bpee"}, "kind"),
         ({"vocabulary": 100}, "at least 259"),
         ({"vocabulary": -1}, "vocabulary"),
+        ({"kind": "bpe", "cut": "spaces"}, "cut=spaces has no meaning for kind=bpe"),
+        ({"kind": "word", "unknown": "<unk>"}, "only with cut=spaces"),
+        ({"kind": "word", "cut": "spaces", "unknown": "a b"}, "one word of the text"),
         ({"kind": "char", "minimum_count": 2}, "minimum_count has no meaning"),
         ({"kind": "char", "sample_bytes": 2}, "sample_bytes has no meaning"),
         ({"vocab": 100}, "did you mean vocabulary"),
@@ -102,3 +105,31 @@ def test_lines_keep_their_break() -> None:
         Document("c", "s", closing="none"),
     ]
     assert list(training_texts(documents)) == ["a\n", "b", "c"]
+
+
+SPACED = " \n = Robert <unk> = \n \n Robert <unk> is a @-@ guest , of The Bill 's <unk> . \n"
+
+
+def test_words_that_are_cut_already_stay_whole() -> None:
+    config = TokenizerConfig(kind="word", cut="spaces", unknown="<unk>", vocabulary=50, minimum_count=1)
+    tokenizer = train([SPACED], config)
+    words = [word for line in SPACED.split("\n")[:-1] for word in [*line.split(), "\n"]]
+    ids, sizes = tokenizer.encode_bytes(SPACED)
+    assert [tokenizer.token_bytes(int(id)).decode() for id in ids] == words
+    assert sizes.sum() == len(SPACED)
+    assert tokenizer.size == len(set(words)) + 3
+    assert tokenizer.decode(ids) == SPACED.strip(" ")
+    assert (ids == tokenizer.unknown_id).sum() == 3 and "<unk>" in tokenizer.decode(ids)  # a word like others
+    assert tokenizer.encode("Roberta") == [tokenizer.unknown_id]  # which also stands for what was never seen
+    assert not tokenizer.special_ids & set(tokenizer.encode("<|endoftext|> <|im_end|>"))
+
+
+def test_every_word_of_a_long_line_is_whole() -> None:
+    words = [f"word{number}" for number in range(3000)]
+    tokenizer = train([" ".join(words)], TokenizerConfig(kind="word", cut="spaces", vocabulary=9000, minimum_count=1))
+    assert tokenizer.size == len(words) + 4
+
+
+def test_an_unknown_word_that_no_text_writes_is_refused() -> None:
+    with pytest.raises(UserError, match=r"tokenizer\.unknown='<unk>': the text has no such word"):
+        train(["a b c"], TokenizerConfig(kind="word", cut="spaces", unknown="<unk>", vocabulary=20, minimum_count=1))

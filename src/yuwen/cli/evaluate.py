@@ -41,7 +41,8 @@ def evaluate(
     note(f"{loaded.path}: {loaded.hash[:12]}")
     if loaded.tokenizer is None:
         raise UserError(f"{loaded.path}: the model comes without a tokenizer, so text has no ids")
-    window, stride = evaluation.window_and_stride(loaded.model.config.context, window, stride)
+    config = loaded.model.config
+    window, stride = evaluation.window_and_stride(config.context, window, stride, carries=config.CARRIES)
     score = evaluation.evaluate(
         loaded.model, loaded.tokenizer, documents, window=window, stride=stride, batch=batch, every=every
     )

@@ -25,6 +25,7 @@ from yuwen.evaluation.tokens import Tokens, token_stream
 from yuwen.evaluation.windows import Window, windows
 from yuwen.models import LeftToRight, Model
 from yuwen.models.inference import inference
+from yuwen.models.left_to_right import Cache
 from yuwen.text import Document
 from yuwen.tokens import Tokenizer
 
@@ -61,17 +62,18 @@ def evaluate(
     `window` (default: the model's context, at most 2048) tokens are read at once, a new window begins every `stride`
     (default: half a window), `batch` windows (default: about 8192 tokens) are scored together. A model that reads both
     sides tells each token in turn from all others of its window, one forward pass each (`Score.pseudo`): `every` n-th
-    token is enough for an estimate.
+    token is enough for an estimate. One that carries a state takes it from window to window (stride = window): each
+    token but the first is told from the whole text before it.
     Raises UserError if there is nothing to score, a token stands for what the tokenizer cannot write, or the scores
     are not numbers.
     """
-    window, stride = window_and_stride(model.config.context, window, stride)
+    window, stride = window_and_stride(model.config.context, window, stride, carries=model.config.CARRIES)
     batch = _batch(window, batch)
     tokens = (_known(part) for part in token_stream(documents, tokenizer))
     if isinstance(model, LeftToRight):
         if every != 1:
             raise UserError(f"every={every}: a {model.config.MODEL_TYPE} scores all tokens at once: leave it out")
-        score = _summed(model, _exactly(model, windows(tokens, window, stride), batch))
+        score = _summed(model, _exactly(model, tokens, window, stride, batch))
     else:
         teller = teller_of(model, tokenizer)
         parts = told(teller, tokens, tokenizer.special_ids, window, stride, batch, every)
@@ -113,14 +115,21 @@ class Evaluator:
 
     def __call__(self, model: LeftToRight) -> Score:
         """Scores the model as it is now, in the type of its weights; it is left in the mode it was in."""
-        parts = _exactly(model, windows([self.tokens], self.window, self.stride), self.batch)
+        parts = _exactly(model, [self.tokens], self.window, self.stride, self.batch)
         return _summed(model, parts, known=self.unknown is None)
 
 
-def window_and_stride(context: int, window: int | None, stride: int | None) -> tuple[int, int]:
-    """The two, with their defaults for a model's context. UserError if they do not fit."""
+def window_and_stride(
+    context: int, window: int | None, stride: int | None, *, carries: bool = False
+) -> tuple[int, int]:
+    """The two, with their defaults for a model's context, or one that `carries` its state from window to window.
+
+    UserError if they do not fit.
+    """
     window = min(context, _LONGEST) if window is None else window
-    stride = max(1, window // 2) if stride is None else stride
+    stride = (window if carries else max(1, window // 2)) if stride is None else stride
+    if carries and stride != window:
+        raise UserError(f"stride={stride}: this model carries its state from window to window: leave the stride out")
     if not 2 <= window <= context:
         raise UserError(
             f"window={window}: a window has at least 2 tokens, and at most the model's context of {context}"
@@ -148,11 +157,16 @@ def _known(tokens: Tokens) -> Tokens:
     return tokens
 
 
-def _exactly(model: LeftToRight, windows: Iterator[Window], batch: int) -> Iterator[Part]:
+def _exactly(model: LeftToRight, tokens: Iterable[Tokens], window: int, stride: int, batch: int) -> Iterator[Part]:
     """What a model from left to right gives each token that a window scores."""
-    for group in _batches(windows, batch):
-        tokens = sum(len(window.ids) - window.first for window in group)
-        yield Part(_nats(model, group), tokens, sum(window.bytes for window in group))
+    cache: Cache | None = None
+    groups = _batches(windows(tokens, window, stride), batch)
+    if model.config.CARRIES:  # each begins with the last token of the one before, which has not been read yet
+        cache, size = model.new_cache(), window * batch
+        groups = ([one] for one in windows(tokens, size + 1, size))
+    for group in groups:
+        scored = sum(len(one.ids) - one.first for one in group)
+        yield Part(_nats(model, group, cache), scored, sum(one.bytes for one in group))
 
 
 def _summed(model: Model, parts: Iterator[Part], *, known: bool = True, pseudo: bool = False) -> Score:
@@ -182,12 +196,12 @@ def _batches(windows: Iterator[Window], batch: int) -> Iterator[list[Window]]:
             yield group
 
 
-def _nats(model: LeftToRight, group: list[Window]) -> float:
+def _nats(model: LeftToRight, group: list[Window], cache: Cache | None) -> float:
     """Summed -log p of the scored tokens; the softmax in fp32, the sum in fp64, logits never held all at once."""
     device = next(model.parameters()).device
     ids_BT = torch.from_numpy(np.stack([window.ids for window in group])).long().to(device)
-    h_BTD = model(ids_BT)
-    h_ND = torch.cat([h_BTD[row, window.first - 1 : -1] for row, window in enumerate(group)])
+    h_BTD = model(ids_BT if cache is None else ids_BT[:, :-1], cache=cache)
+    h_ND = torch.cat([h_BTD[row, window.first - 1 : len(window.ids) - 1] for row, window in enumerate(group)])
     targets_N = torch.cat([ids_BT[row, window.first :] for row, window in enumerate(group)])
     rows = max(1, _LOGITS // model.config.vocabulary)
     total = torch.zeros((), dtype=torch.float64, device=device)

@@ -103,11 +103,11 @@ def _last_cut(text: str) -> int:
 def _first_unknown(piece: _Piece, ids: np.ndarray, sizes: np.ndarray, tokenizer: Tokenizer) -> str | None:
     if tokenizer.unknown_id is None:
         return None
-    at = np.flatnonzero(ids == tokenizer.unknown_id)
-    if not len(at):
-        return None
-    raw = piece.text.encode()
-    begin = int(sizes[: at[0]].sum())
-    before = len(raw[:begin].decode(errors="ignore"))
-    word = raw[begin : begin + int(sizes[at[0]])].decode(errors="ignore").strip()
-    return f"{piece.place(before)}: {word[:20]!r}"
+    raw, own = piece.text.encode(), tokenizer.token_bytes(tokenizer.unknown_id)
+    ends = np.cumsum(sizes, dtype=np.int64)
+    for at in np.flatnonzero(ids == tokenizer.unknown_id):
+        begin, end = int(ends[at] - sizes[at]), int(ends[at])
+        if raw[begin:end].strip() != own:  # a text may write the unknown word itself, as WikiText does
+            before = len(raw[:begin].decode(errors="ignore"))
+            return f"{piece.place(before)}: {raw[begin:end].decode(errors='ignore').strip()[:20]!r}"
+    return None

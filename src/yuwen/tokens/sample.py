@@ -10,12 +10,14 @@ PIECE = 2048  # characters: long enough to hold some sentences, short enough tha
 
 
 def pieces(texts: Iterable[str]) -> Iterator[str]:
-    """Cuts texts into pieces of about `PIECE` characters, at a line break where there is one soon enough."""
+    """Cuts texts into pieces of about `PIECE` characters, at a line break where there is one soon enough, else at a
+    space."""
     for text in texts:
         start = 0
         while len(text) - start > 2 * PIECE:
             line = text.find("\n", start + PIECE, start + 2 * PIECE)
-            end = line + 1 if line >= 0 else start + 2 * PIECE
+            space = text.rfind(" ", start + PIECE, start + 2 * PIECE)
+            end = line + 1 if line >= 0 else space if space >= 0 else start + 2 * PIECE
             yield text[start:end]
             start = end
         if start < len(text):

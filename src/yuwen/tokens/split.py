@@ -23,6 +23,8 @@ LONGEST_TRAINED = 24
 _WORDPIECES = r"\p{Han}|[\p{P}\p{S}]|[^\s\p{P}\p{S}\p{Han}]+"
 _LETTERS = r"[^\s\p{P}\p{S}\p{Han}]+"
 _WHOLE_WORDS = rf"\n|\p{{Han}}|{_LETTERS}(?:['’\-]{_LETTERS})*|[\p{{P}}\p{{S}}]"
+# Only spaces part words, and line breaks end sentences. The end of <|…|> stands apart: no text writes special tokens.
+_SPACED = r"\n|\|>|(?:(?!\|>)\S)+"
 # No space beside Chinese, after an opening or before a closing mark, or around a line break.
 _NO_SPACE = r"(?<=[\p{Han}\n\p{Ps}\p{Pi}，。、；：？！]) | (?=[\p{Han}\n\p{Pe}\p{Pf}，。、；：？！,.;:?!%])"
 EACH_CHARACTER = r"[\s\S]"
@@ -48,6 +50,9 @@ def prepare(backend: Tokenizer, kind: str) -> None:
     elif kind == "char":
         backend.pre_tokenizer = _isolated(EACH_CHARACTER)
         backend.decoder = decoders.Fuse()
+    elif kind == "spaced":
+        backend.pre_tokenizer = pre_tokenizers.Split(Regex(_SPACED), "removed", invert=True)
+        backend.decoder = decoders.Sequence([decoders.WordPiece(prefix="\n\n", cleanup=False), decoders.Fuse()])
     else:
         kept = _WORDPIECES if kind == "wordpiece" else _WHOLE_WORDS
         backend.pre_tokenizer = pre_tokenizers.Split(Regex(kept), "removed", invert=True)

@@ -39,6 +39,12 @@ class TokenizerConfig(Config):
     """UTF-8 bytes of text to learn from, drawn uniformly; by default 16 MiB (unigram 2, word 64; char reads it all)."""
     minimum_count: int | None = pydantic.Field(default=None, ge=1)
     """A pair (bpe, wordpiece) or a word seen less often is not learned; by default 2."""
+    cut: Literal["script", "spaces"] = "script"
+    """Where kind=word finds words: by script, marks apart and each Chinese character for itself; or only where a space
+    or line break stands, for text that is cut already, as WikiText's is."""
+    unknown: str | None = None
+    """The word by which such text itself writes what its vocabulary lacks (WikiText: <unk>): a word like others, which
+    also stands for words never seen. By default one that no text can hold, <|unk|>."""
     specials: tuple[str, ...] = ()
     """Further special tokens. [PAD], [CLS], [SEP] and [MASK] take the roles of those names; [CLS] and [SEP] together
     also frame what other programs encode: [CLS] A [SEP] B [SEP]. What an objective needs is added by itself."""
@@ -49,6 +55,10 @@ class TokenizerConfig(Config):
             raise ValueError(f"minimum_count has no meaning for kind={self.kind}: leave it out")
         if self.kind == "char" and self.sample_bytes is not None:
             raise ValueError("sample_bytes has no meaning for kind=char, which counts all the text: leave it out")
+        if self.cut == "spaces" and self.kind != "word":
+            raise ValueError(f"cut=spaces has no meaning for kind={self.kind}: leave it out")
+        if self.unknown is not None and (self.cut != "spaces" or self.unknown.split() != [self.unknown]):
+            raise ValueError(f"unknown={self.unknown!r}: only with cut=spaces, and one word of the text")
         for text in self.specials:
             if not text.strip() or text in (*SPECIALS, UNKNOWN) or self.specials.count(text) > 1:
                 raise ValueError(f"specials: {text!r} is empty, given twice, or there already: leave it out")
@@ -80,8 +90,11 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
         **{ROLES[text]: text for text in config.specials if text in ROLES},
         "chat_template": resources.files("yuwen.tokens").joinpath("chatml.j2").read_text(encoding="utf-8"),
     }
-    if backend.token_to_id(UNKNOWN) is not None:
-        settings["unk_token"] = UNKNOWN
+    unknown = config.unknown or UNKNOWN
+    if backend.token_to_id(unknown) is not None:
+        settings["unk_token"] = unknown
+    elif config.unknown is not None:
+        raise UserError(f"tokenizer.unknown={unknown!r}: the text has no such word; leave it out")
     if {"[CLS]", "[SEP]"} <= set(config.specials):
         settings["add_bos_token"] = False  # the frame is an encoder's: a raw prompt goes on from nothing
         _frame(backend)
@@ -113,7 +126,7 @@ def _learned(texts: Iterable[str], config: TokenizerConfig) -> Backend:
     sample = bounded_sample(texts, config.sample_bytes or _SAMPLE_BYTES[config.kind])
     if not any(piece.strip() for piece in sample):
         raise UserError("no text to train a tokenizer on: the data is empty")
-    unknown = [] if config.kind in ("bpe", "unigram") else [UNKNOWN]
+    unknown = [] if config.kind in ("bpe", "unigram") or config.unknown else [UNKNOWN]
     specials = [*SPECIALS, *unknown, *config.specials]
     common: dict[str, Any] = {"vocab_size": config.vocabulary, "special_tokens": specials, "show_progress": False}
     bytes_as_letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -133,13 +146,14 @@ def _learned(texts: Iterable[str], config: TokenizerConfig) -> Backend:
             **common, min_frequency=config.minimum_count or 2, limit_alphabet=config.vocabulary // 2
         )
     else:
-        backend = Backend(models.WordLevel(unk_token=UNKNOWN))
+        backend = Backend(models.WordLevel(unk_token=config.unknown or UNKNOWN))
         trainer = trainers.WordLevelTrainer(**common, min_frequency=config.minimum_count or 2)
-    prepare(backend, config.kind)
+    kind = "spaced" if config.cut == "spaces" else config.kind
+    prepare(backend, kind)
     if config.kind in ("bpe", "unigram"):
         backend.pre_tokenizer = by_script(training=True)
     backend.train_from_iterator(sample, trainer)
-    prepare(backend, config.kind)
+    prepare(backend, kind)
     return backend
 
 
