@@ -21,7 +21,7 @@ from yuwen.data import Loader
 from yuwen.errors import UserError
 from yuwen.interop import save_folder
 from yuwen.interop.fitting import assign
-from yuwen.models import Model, build
+from yuwen.models import Classifier, Model, shell
 from yuwen.objectives import build_objective
 from yuwen.tokens import Tokenizer
 from yuwen.training import Hooks, Learner, Processes, Saved, Trainer, choose_precision
@@ -37,7 +37,7 @@ class Learning:
         self,
         recipe: Recipe,
         run: Path,
-        model: Model,
+        model: Model | Classifier,
         tokenizer: Tokenizer,
         feed: Feed,
         *,
@@ -139,9 +139,8 @@ def _in_steps(recipe: Recipe, flops_per_token: float, say: Callable[[str], None]
     return recipe.model_copy(update={"train": train.model_copy(update={"steps": steps})})
 
 
-def _with_weights(model: Model, weights: Mapping[str, torch.Tensor]) -> Model:
+def _with_weights(model: Model | Classifier, weights: Mapping[str, torch.Tensor]) -> Model | Classifier:
     """A model of the same shape around the fp32 masters; nothing is copied."""
-    with torch.device("meta"):
-        shell = build(model.config)
-    assign(shell, {name: weight.detach() for name, weight in weights.items()})
-    return shell
+    empty = shell(model)
+    assign(empty, {name: weight.detach() for name, weight in weights.items()})
+    return empty

@@ -26,6 +26,7 @@ _READING: dict[Reads, str] = {
     "permuted": "in any order",
     "pairs": "one text to write another",
 }
+_COLUMNS = {"seq2seq": ("source", "target"), "contrastive": ("text",), "classify": ("text", "label")}
 # The heads of an encoder that each objective trains; no other stays in a fresh model, to be taken for a trained one.
 _HEADS: dict[str, frozenset[str]] = {
     "masked": frozenset({"masked"}),
@@ -34,7 +35,6 @@ _HEADS: dict[str, frozenset[str]] = {
     "permuted": frozenset({"masked"}),
     "classify": frozenset({"pooler"}),
 }
-_FRAME = 2  # special tokens around the source of an encoder-decoder
 
 
 def own_objective(config: ModelConfig, fields: FieldsConfig | None) -> str:
@@ -59,26 +59,24 @@ def fit(
         fitting = ", ".join(other for other in OBJECTIVES if trains(other, config.reads))
         raise UserError(f"objective.name={name} cannot train {where}, which reads {_READING[config.reads]}: {fitting}")
     if isinstance(config, EncoderConfig):
-        lacking = sorted(_HEADS.get(name, frozenset()) & set(config.HEADS) - config.answers)
+        lacking = sorted((_HEADS.get(name, frozenset()) & set(config.HEADS)) - config.answers - {"pooler"})
         if lacking:
-            raise UserError(f"objective.name={name} trains a head that model.{lacking[0]}=false leaves out")
+            raise UserError(f"objective.name={name} trains a {lacking[0]} head, and this model has none")
     if kind.rows and fields is None:
-        raise UserError(
-            f"objective.name={name} learns from rows: name their columns in data.fields, such as "
-            "data.fields.text=text data.fields.label=label"
-        )
+        others = ", ".join(o for o in OBJECTIVES if (k := trains(o, config.reads)) is not None and not k.rows)
+        columns = " ".join(f"data.fields.{role}=COLUMN" for role in _COLUMNS[name])
+        raise UserError(f"objective.name={name} learns from rows: give {columns}; from running text: {others}")
     if not kind.rows and fields is not None:
         raise UserError(f"objective.name={name} learns from running text: leave data.fields out")
-    if config.reads == "pairs" and config.context < length + _FRAME:
-        raise UserError(
-            f"model.context={config.context} has no room for data.length={length} and {_FRAME} special tokens"
-        )
+    if config.context < length:
+        raise UserError(f"data.length={length} is more than the {config.context} tokens that this model reads at once")
     if kind.together and parts:
         raise UserError(
             f"objective.name={name} compares the rows of a batch with each other, so a batch cannot be computed in "
             "parts: leave train.micro_tokens out"
         )
-    if order == "stream" and not (config.CARRIES and name == "causal"):
+    remembers = name == "permuted" and getattr(config, "memory", 0) > 0
+    if order == "stream" and not (config.CARRIES and name == "causal") and not remembers:
         raise UserError(f"data.order=stream is for models that carry a state, and {where} with {name} carries none")
 
 
@@ -87,11 +85,7 @@ def model_settings(
 ) -> dict[str, Any]:
     """The settings of a fresh model with what a recipe leaves out and data or objective decide."""
     kind = FAMILIES[name].config
-    room = length + (_FRAME if kind.READS == "pairs" else 0)
-    default = {
-        "context": None if kind.CARRIES or not isinstance(length, int) else room,
-        "start": start or None,
-    }
+    default = {"context": None if kind.CARRIES else length, "start": start or None}
     settings = {key: value for key, value in default.items() if key in kind.model_fields and value is not None}
     if issubclass(kind, EncoderConfig) and objective is not None:
         heads = _HEADS.get(objective, frozenset())

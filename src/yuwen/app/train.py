@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,17 +13,17 @@ from typing import Any
 import torch
 
 from yuwen.app import machine
+from yuwen.app.begin import begun_from, fresh, resumed
 from yuwen.app.feed import Feed, TextFeed, corpora, feed_of
 from yuwen.app.learn import Learning
-from yuwen.app.memory import out_of_memory, refuse_too_large
+from yuwen.app.memory import out_of_memory
 from yuwen.app.progress import Progress
 from yuwen.app.recipe import Recipe, read_recipe
 from yuwen.app.run_folder import claim, refuse_change
 from yuwen.app.summary import Summary
 from yuwen.errors import UserError
-from yuwen.interop import load_folder
 from yuwen.interop.json_file import read_json
-from yuwen.models import FAMILIES, Model, build, config_from_published, family
+from yuwen.models import FAMILIES, Classifier, Model, config_from_published, family
 from yuwen.tokens import Tokenizer
 from yuwen.tokens.train import train as train_tokenizer
 from yuwen.tokens.train import training_texts
@@ -116,6 +116,8 @@ class _Job:
         from yuwen.app import count
 
         assert isinstance(feed, TextFeed)
+        if self.processes.world > 1:
+            raise UserError(f"model.family={self.recipe.family} is counted by one process: start it without torchrun")
         if saved is not None:
             self.say(f"{self.run} is finished: a text is counted once")
             counted = count.finished(saved)
@@ -132,6 +134,7 @@ class _Job:
             parameters=counted.parameters,
             best_loss=counted.valid_loss,
         )
+        summary.model["orders"] = counted.orders
         if saved is None:
             summary.write()
         return summary
@@ -159,7 +162,7 @@ class _Job:
             config = config_from_published(read_json(self.origin / "config.json"), str(self.origin / "config.json"))
             self.recipe = self.recipe.settled(config)
 
-    def _learning(self, model: Model, tokenizer: Tokenizer, feed: Feed, started: float | None) -> Learning:
+    def _learning(self, model: Model | Classifier, tokenizer: Tokenizer, feed: Feed, started: float | None) -> Learning:
         return Learning(
             self.recipe, self.run, model, tokenizer, feed, processes=self.processes, say=self.say, started=started
         )
@@ -198,19 +201,14 @@ class _Job:
 
         return self._in_turn(learn)
 
-    def _model(self, tokenizer: Tokenizer, feed: Feed, saved: Saved | None) -> Model:
-        start = saved.folder if saved is not None else self.origin
-        if start is not None:
-            model = load_folder(start)[0]
-            if saved is None:
-                _refuse_other_shape(self.recipe, model)
-            return _own(model, self.recipe.model)
-        begins = tokenizer.pad_id if tokenizer.pad_id is not None else tokenizer.end_id
-        config = self.recipe.model_config_for(tokenizer.size, begins or 0)
-        with torch.device("meta"):
-            parameters = sum(p.numel() for p in build(config).parameters())
-        refuse_too_large(self.recipe, config, parameters, self.processes.world)
-        return build(config, torch.Generator().manual_seed(self.recipe.train.seed))
+    def _model(self, tokenizer: Tokenizer, feed: Feed, saved: Saved | None) -> Model | Classifier:
+        if saved is not None:
+            return resumed(self.recipe, saved.folder)
+        assert self.recipe.objective is not None
+        labels = feed.meta.labels if self.recipe.objective.name == "classify" else None
+        if self.origin is not None:
+            return begun_from(self.recipe, self.origin, tokenizer, labels, self.say)
+        return fresh(self.recipe, tokenizer, labels, self.processes.world)
 
     def _summary(
         self, tokenizer: Tokenizer, feed: Feed, config: Any, *, seconds: float, parameters: int, **figures: Any
@@ -272,26 +270,6 @@ def _one_budget(recipe: Recipe) -> None:
     if len(given) > 1:
         zero = " or ".join(f"train.{name}=0" for name in given)
         raise UserError(f"train: give {' or '.join(given)}, not both: set {zero}")
-
-
-def _own(model: Model, settings: Mapping[str, Any]) -> Model:
-    """A loaded model with weights of its own, which may be written to, and with what no config.json holds: dropout."""
-    kept = {key: value for key, value in settings.items() if _is_unpublished(model, key)}
-    own = build(type(model.config).parse("model", {**model.config.model_dump(), **kept}))
-    own.load_state_dict(model.state_dict())
-    return own
-
-
-def _is_unpublished(model: Model, key: str) -> bool:
-    return key in type(model.config).model_fields and key not in model.config.PUBLISHED
-
-
-def _refuse_other_shape(recipe: Recipe, model: Model) -> None:
-    for key, value in recipe.model.items():
-        if key in ("from", "family") or _is_unpublished(model, key):
-            continue
-        if not hasattr(model.config, key) or getattr(model.config, key) != value:
-            raise UserError(f"model.{key}={value!r}: the model that model.from names has another; leave the key out")
 
 
 def _no_room(error: BaseException, run: Path) -> UserError | None:
