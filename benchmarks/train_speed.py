@@ -114,7 +114,7 @@ def _work(pipe: Any, side: str, name: str, shape: dict[str, int], batch: int, le
     found = exercise(name, shape, batch=batch, length=length)
     model, step = _ours(found) if side == "yuwen" else _theirs(found, compiled=side == "compiled")
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    pipe.send({"objective": found.objective.config.name, "tokens": found.batch.tokens, "parameters": parameters})
+    pipe.send({"objective": found.task, "tokens": found.batch.tokens, "parameters": parameters})
     while True:
         try:
             steps = pipe.recv()

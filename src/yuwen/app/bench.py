@@ -28,11 +28,11 @@ from yuwen.training import Learner, OptimizerConfig, choose_precision
 from yuwen.training.memory import keep_freed_memory
 
 _WARM = 3
-_LEARNS: dict[Reads, Callable[[Vocabulary], Objective]] = {
-    "forwards": lambda vocabulary: CausalObjective(),
-    "both": lambda vocabulary: MaskedObjective(MaskedConfig(), vocabulary),
-    "permuted": lambda vocabulary: PermutedObjective(PermutedConfig(), vocabulary),
-    "pairs": lambda vocabulary: Seq2SeqObjective(Seq2SeqConfig(), vocabulary),
+_TASKS: dict[Reads, tuple[str, Callable[[Vocabulary], Objective]]] = {
+    "forwards": ("causal", lambda vocabulary: CausalObjective()),
+    "both": ("masked", lambda vocabulary: MaskedObjective(MaskedConfig(), vocabulary)),
+    "permuted": ("permuted", lambda vocabulary: PermutedObjective(PermutedConfig(), vocabulary)),
+    "pairs": ("seq2seq", lambda vocabulary: Seq2SeqObjective(Seq2SeqConfig(), vocabulary)),
 }
 _ROLES = {"pad": 0, "cls": 1, "sep": 2, "mask": 3, "end": 4}  # the special ids; text is of those above
 
@@ -43,6 +43,7 @@ class Exercise:
 
     config: ModelConfig
     model: Model
+    task: str
     objective: Objective
     batch: Batch
 
@@ -59,8 +60,9 @@ def exercise(name: str, shape: Mapping[str, int], *, batch: int, length: int) ->
     if config.vocabulary <= len(_ROLES):
         raise UserError(f"vocabulary={config.vocabulary}: {len(_ROLES)} ids are special here, so it takes more")
     model = build(config, torch.Generator().manual_seed(0))
-    objective = _LEARNS[config.reads](_vocabulary(config.vocabulary))
-    return Exercise(config, model, objective, objective.prepare(_samples(config, batch, length), _random()))
+    task, build_objective = _TASKS[config.reads]
+    objective = build_objective(_vocabulary(config.vocabulary))
+    return Exercise(config, model, task, objective, objective.prepare(_samples(config, batch, length), _random()))
 
 
 def bench_train(
@@ -102,7 +104,7 @@ def bench_train(
     flops = rate * per_token
     return {
         "family": name,
-        "objective": found.objective.config.name,
+        "objective": found.task,
         "parameters": sum(p.numel() for p in found.model.parameters()),
         "precision": str(dtype).removeprefix("torch."),
         "compiled": compiled,

@@ -108,6 +108,9 @@ class AlbertConfig(EncoderConfig):
             return stored.model_copy(update={"sentence_order": False})
         return stored
 
+    def kept(self, length: int) -> int:
+        return super().kept(length) * self.inner  # a layer that is run again keeps as much again
+
     @classmethod
     def from_published(cls, values: Mapping[str, Any], where: str) -> Self:
         return super().from_published({"intermediate_size": 16384, **values}, where)

@@ -241,6 +241,11 @@ class XLNetConfig(EncoderConfig):
             raise ValueError(f"width={self.width} must be even: a distance is told by pairs of sine and cosine")
         return self
 
+    def kept(self, length: int) -> int:
+        """As a layer of BERT, with whole rows of scores and of those of distances; a sixth more for the queries."""
+        scores = self.heads * min(length, 1024) * 3
+        return self.layers * (18 * self.width + 4 * self.ffn + scores) * 7 // 6
+
     @classmethod
     def from_published(cls, values: Mapping[str, Any], where: str) -> Self:
         values = {"context": 512, "d_inner": 4096, **values}
