@@ -26,9 +26,10 @@ from yuwen.training import Checkpoints, Saved, counting
 from yuwen.training.logging import MetricsLog
 
 _IN_MEMORY = 1 << 22  # tokens: all their tables take less than half a GiB
-_WINDOW, _BATCH = 2048, 32  # of evaluation
+_WINDOW, _BATCH = 2048, 32  # tokens looked up at a time: their product
 # What only a loop of steps obeys. How often something is written down is not here: after the one step, all is.
-_STEPS_ONLY = ("steps", "minutes", "flops", "batch_tokens", "micro_tokens", "patience", "precision", "compile")
+_STEPS_ONLY = ("minutes", "flops", "batch_tokens", "micro_tokens", "patience", "precision", "compile")
+_STEPS_ONLY_DATA = ("length", "order", "words")
 
 
 @dataclass
@@ -119,9 +120,12 @@ def _ignored(recipe: Recipe) -> list[tuple[str, Any, Any]]:
         config: Any = getattr(recipe, section)
         given, usual = config.model_dump(), type(config)().model_dump()
         found += [(f"{section}.{key}", given[key], usual[key]) for key in given]
-    train, usual = recipe.train.model_dump(), Recipe.model_fields["train"].default.model_dump()
-    found += [(f"train.{key}", train[key], usual[key]) for key in _STEPS_ONLY if key in train]
-    return [*found, ("data.length", recipe.data.length, type(recipe.data).model_fields["length"].default)]
+    train, usual = recipe.train, type(recipe.train)()
+    if train.steps != Recipe.model_fields["train"].default.steps:  # what a recipe without a section of the name has
+        found.append(("train.steps", train.steps, usual.steps))
+    found += [(f"train.{key}", getattr(train, key), getattr(usual, key)) for key in _STEPS_ONLY]
+    data = type(recipe.data).model_fields
+    return [*found, *((f"data.{key}", getattr(recipe.data, key), data[key].default) for key in _STEPS_ONLY_DATA)]
 
 
 def _described(order: counting.Order) -> str:
@@ -131,12 +135,11 @@ def _described(order: counting.Order) -> str:
 
 
 def _measured(model: NGram, tokenizer: Tokenizer, validation: Corpus | None) -> tuple[float | None, float | None]:
-    """Loss and bits per byte. Windows overlap by one context: each token is scored with all the past that counts."""
+    """Loss and bits per byte of the validation text, read through from its beginning to its end."""
     if validation is None:
         return None, None
-    context = max(1, model.config.order - 1)
-    window, documents = _WINDOW + context, validation.documents()
-    score = Evaluator(tokenizer, documents, window=window, stride=_WINDOW, batch=_BATCH, refuse_unknown=False)(model)
+    measure = Evaluator(tokenizer, validation.documents(), window=_WINDOW, batch=_BATCH, refuse_unknown=False)
+    score = measure(model)
     return score.loss, score.bits_per_byte
 
 

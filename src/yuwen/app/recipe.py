@@ -201,7 +201,7 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
 
 def _possible(recipe: Recipe) -> None:
     train, length = recipe.train, recipe.data.length
-    if not (train.steps or train.minutes or train.flops):
+    if not (train.steps or train.minutes or train.flops or FAMILIES[recipe.family].config.COUNTS):
         raise UserError("train: give steps or minutes, or a budget of flops")
     if recipe.data.fields is not None and recipe.data.field is not None:
         raise UserError("data.field and data.fields both name columns: leave data.field out")

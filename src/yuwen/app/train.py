@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from yuwen.app import machine
+from yuwen.app import count, machine
 from yuwen.app.begin import begun_from, fresh, resumed
 from yuwen.app.feed import Feed, TextFeed, corpora, feed_of
 from yuwen.app.learn import Learning
@@ -87,6 +87,8 @@ class _Job:
     def execute(self, saved: Saved | None, started: float | None) -> Summary:
         if saved is None:
             self._begin_from()
+        if FAMILIES[self.recipe.family].config.COUNTS:
+            count.settings(self.recipe, 1)  # what a count would ignore is refused before any text is read
         feed = self._stage("text", lambda: feed_of(self.recipe))
         tokenizer = self._stage("tokens", lambda: self._tokenizer(feed, saved))
         self._stage("data", lambda: self._in_turn(lambda: feed.prepare(tokenizer)))
@@ -113,8 +115,6 @@ class _Job:
 
     def _counted(self, tokenizer: Tokenizer, feed: Feed, saved: Saved | None) -> Summary:
         """The road of a model that is counted in one pass."""
-        from yuwen.app import count
-
         assert isinstance(feed, TextFeed)
         if self.processes.world > 1:
             raise UserError(f"model.family={self.recipe.family} is counted by one process: start it without torchrun")
