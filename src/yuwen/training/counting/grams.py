@@ -64,7 +64,7 @@ class Stage:
         if self.below is None:
             key = np.zeros(stop - start, np.int64)
         else:
-            key = np.searchsorted(self.below.run.keys.array(), self.below.keys(tokens, start, stop))
+            key = places_in(self.below.run.keys.array(), self.below.keys(tokens, start, stop))
         for n in range(self.digits):
             key *= self.base
             key += digits[n : n + len(key)]
@@ -94,6 +94,14 @@ def runs_of(keys: np.ndarray) -> np.ndarray:
     new = np.ones(len(keys), bool)
     np.not_equal(keys[1:], keys[:-1], out=new[1:])
     return np.flatnonzero(new)
+
+
+def places_in(table: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Where keys, in any order, stand in a sorted table. Sought in order they are found several times faster."""
+    order = np.argsort(keys)
+    places = np.empty(len(keys), np.int64)
+    places[order] = np.searchsorted(table, keys[order])
+    return places
 
 
 def _digits(tokens: Column, start: int, stop: int, digits: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from yuwen.training.counting.columns import Column, Workspace
-from yuwen.training.counting.grams import Stage
+from yuwen.training.counting.grams import Stage, places_in
 
 
 @dataclass
@@ -135,4 +135,4 @@ def _link(level: Level, below: Level | None, vocabulary: int, block: int) -> Non
     table, links = below.keys.array(), below.suffixes.array()
     for keys in level.keys.parts(block):
         prefixes = keys // vocabulary
-        level.suffixes.append(np.searchsorted(table, links[prefixes] * vocabulary + (keys - prefixes * vocabulary)))
+        level.suffixes.append(places_in(table, links[prefixes] * vocabulary + (keys - prefixes * vocabulary)))
