@@ -15,10 +15,10 @@ from torch import Tensor
 from yuwen.app.sources import resolve
 from yuwen.disk import sha256
 from yuwen.errors import UserError
-from yuwen.interop import load_folder
+from yuwen.interop import load_classifier, load_folder
 from yuwen.interop.weight_files import find_weights
-from yuwen.models import Encoder, LeftToRight, Model, family, left_to_right
-from yuwen.nn import Causal, Mask, Padding
+from yuwen.models import Classifier, Encoder, EncoderDecoder, LeftToRight, Model, family
+from yuwen.nn import Causal, LearnedPositions, Mask, Padding
 
 if TYPE_CHECKING:
     from yuwen.generation import Generation
@@ -39,6 +39,7 @@ class Loaded:
     model: Model
     tokenizer: Tokenizer | None
     ends: tuple[int, ...] = ()  # the tokens that a .gguf file says end a text
+    classifier: Classifier | None = None  # `model` with the head for classes that it was trained with
 
     @property
     def family(self) -> str:
@@ -62,7 +63,7 @@ class Loaded:
         """Whether it answers messages by a chat template rather than continues text."""
         from yuwen.generation import is_chat
 
-        if self.tokenizer is None or self.encoder:
+        if self.tokenizer is None or not isinstance(self.model, LeftToRight):
             return False
         return self.tokenizer.chat_template is not None if self.path.is_file() else is_chat(self.path, self.tokenizer)
 
@@ -77,48 +78,78 @@ class Loaded:
             return end_ids(self.path, self.tokenizer)
         return sorted({*self.ends, *self.tokenizer.stop_ids})
 
-    def hidden(self, ids_BT: Ids, keep: Keep | None = None) -> Tensor:
+    def hidden(self, ids_BT: Ids, keep: Keep | None = None, *, decoder_ids: Ids | None = None) -> Tensor:
         """Hidden states after the last norm: ids [B, T], or [T] for one sequence -> [B, T, D].
 
         `keep`, in the shape of the ids, is False on padding: on either side for a decoder, at the end for an encoder.
-        What stands there comes back without meaning.
+        What stands there comes back without meaning. An encoder–decoder gives the states of `decoder_ids`, which begin
+        with its start token, beside the source ids; without them those of the source.
         """
         ids = self._ids(ids_BT)
         kept_BT = None if keep is None else self._kept(keep, ids)
+        if isinstance(self.model, EncoderDecoder):
+            return self._of_pairs(self.model, ids, kept_BT, decoder_ids)
+        if decoder_ids is not None:
+            raise UserError(f"a {self.family} reads one text: leave decoder_ids out")
         with torch.no_grad():
             if kept_BT is None or bool(kept_BT.all()):
                 return self.model(ids)
-            mask: Mask = Padding(kept_BT)
             if isinstance(self.model, LeftToRight):
-                return self.model(ids, Causal() & mask, (kept_BT.cumsum(1) - 1).clamp(min=0))
-            if bool((kept_BT[:, 1:] > kept_BT[:, :-1]).any()):
-                raise UserError(f"a {self.family} counts positions from the left: padding must stand at the right")
-            return self.model(ids, mask)
+                return self.model(ids, Causal() & Padding(kept_BT), (kept_BT.cumsum(1) - 1).clamp(min=0))
+            return self.model(ids, self._right_padded(kept_BT))
 
-    def logits(self, ids_BT: Ids, keep: Keep | None = None) -> Tensor:
+    def logits(self, ids_BT: Ids, decoder_ids: Ids | None = None, *, keep: Keep | None = None) -> Tensor:
         """Scores [B, T, V]: of every next token, or of the word at each position for an encoder; `keep` as above.
 
-        UserError for an encoder without a masked-word head.
+        Of an encoder–decoder: of the token that follows each of `decoder_ids`, the answer to the source `ids`.
+        UserError for an encoder without a masked-word head, and for an encoder–decoder without an answer to score.
         """
-        h_BTD = self.hidden(ids_BT, keep)
+        if decoder_ids is None and isinstance(self.model, EncoderDecoder):
+            raise UserError(
+                f"a {self.family} scores an answer: give decoder_ids, from {self.model.start_id} (start) on"
+            )
+        h_BTD = self.hidden(ids_BT, keep, decoder_ids=decoder_ids)
         with torch.no_grad():
             return self.model.output(h_BTD)
 
     def generate(self, prompt: str | Sequence[int], *, raw: bool = False, **sampling: Any) -> Generation:
         """Continues a prompt, text or ids; `sampling` are the fields of SamplingConfig (max_tokens, temperature, …).
 
-        A chat model takes text as a user's message, unless `raw`. UserError for text without a tokenizer, a prompt
-        longer than the context, or an encoder.
+        A chat model takes text as a user's message, unless `raw`; an encoder–decoder answers it. UserError for text
+        without a tokenizer, a prompt longer than the context, or an encoder.
         """
-        from yuwen.generation import SamplingConfig, generate, prompt_ids
+        from yuwen.generation import SamplingConfig, generate
 
-        model = left_to_right(self.model, "continue text")
         settings = SamplingConfig.parse("", sampling)
-        if isinstance(prompt, str):
-            if self.tokenizer is None:
-                raise UserError(f"{self.path}: the model comes without a tokenizer: give ids, not text")
-            prompt = prompt_ids(prompt, self.tokenizer, chat=self.chat and not raw)
-        return generate(model, [prompt], settings, tokenizer=self.tokenizer, end_ids=self.end_ids)[0]
+        ids = self.prompt_ids(prompt, raw=raw) if isinstance(prompt, str) else prompt
+        return generate(self.model, [ids], settings, tokenizer=self.tokenizer, end_ids=self.end_ids)[0]
+
+    def prompt_ids(self, prompt: str, *, raw: bool = False) -> list[int]:
+        """Ids of a text as this model takes it: to be continued, as a message to be answered, or as a source."""
+        from yuwen.generation import prompt_ids, source_ids
+
+        if self.tokenizer is None:
+            raise UserError(f"{self.path}: the model comes without a tokenizer: give ids, not text")
+        if self.classifier is not None:
+            raise UserError(f"{self.path}: this model tells classes and does not write: use `yuwen apply classify`")
+        if isinstance(self.model, EncoderDecoder):
+            return source_ids(prompt, self.tokenizer)
+        return prompt_ids(prompt, self.tokenizer, chat=self.chat and not raw)
+
+    def _of_pairs(self, model: EncoderDecoder, ids: Tensor, kept: Tensor | None, decoder_ids: Ids | None) -> Tensor:
+        mask = None if kept is None or bool(kept.all()) else self._right_padded(kept)
+        with torch.no_grad():
+            if decoder_ids is None:
+                return model.encode(ids, mask)
+            answer = self._ids(decoder_ids)
+            if len(answer) != len(ids):
+                raise UserError(f"{len(answer)} rows of decoder_ids beside {len(ids)} of ids: each answers one source")
+            return model(ids, answer, mask)
+
+    def _right_padded(self, kept_BT: Tensor) -> Mask:
+        if bool((kept_BT[:, 1:] > kept_BT[:, :-1]).any()):
+            raise UserError(f"a {self.family} counts positions from the left: padding must stand at the right")
+        return Padding(kept_BT)
 
     def _kept(self, keep: Keep, ids_BT: Tensor) -> Tensor:
         kept = torch.as_tensor(keep, dtype=torch.bool)
@@ -140,7 +171,8 @@ class Loaded:
         low, high, vocabulary = int(ids.min()), int(ids.max()), self.model.config.vocabulary
         if low < 0 or high >= vocabulary:
             raise UserError(f"id {low if low < 0 else high} is outside the model's vocabulary of {vocabulary}")
-        if self.model.positions is not None and ids.shape[1] > self.model.config.context:
+        ends = any(isinstance(part, LearnedPositions) for part in self.model.modules())
+        if ends and ids.shape[1] > self.model.config.context:
             raise UserError(
                 f"{ids.shape[1]} ids are more than the {self.model.config.context} positions this model has"
             )
@@ -166,4 +198,7 @@ def load(source: str | Path, dtype: str | torch.dtype | None = "float32") -> Loa
         if said["yuwen"]["chat"]:
             template.start()  # beside the weights, so that the first message finds it ready
         return Loaded(str(source), path, *load_gguf(file, dtype), ends=tuple(said.get("eos_token_id", ())))
+    if (found := load_classifier(path, dtype)) is not None:
+        classifier, tokenizer = found
+        return Loaded(str(source), path, classifier.body, tokenizer, classifier=classifier)
     return Loaded(str(source), path, *load_folder(path, dtype))

@@ -23,6 +23,10 @@ RepetitionPenalty = Annotated[
     float | None, _option("--repetition-penalty", "Above 1, tokens seen before are less likely (off).")
 ]
 Stop = Annotated[list[str] | None, _option("--stop", "End before this text; may be given several times.")]
+Beams = Annotated[int | None, _option("--beams", "Search for the likeliest text, with so many at a time (off).")]
+LengthPenalty = Annotated[
+    float | None, _option("--length-penalty", "Of --beams: the higher, the longer the text (0.6).")
+]
 Seed = Annotated[int | None, _option("--seed", "Another seed, another text (0).")]
 
 
@@ -30,6 +34,8 @@ def sampling_config(greedy: bool, **given: Any) -> Any:
     """The SamplingConfig of the options that were given (the others are None). UserError for one that means nothing."""
     values = {key: value for key, value in given.items() if value is not None and value != []}
     if greedy:
+        if "beams" in values:
+            raise UserError("--beams searches further than --greedy does: leave one of them out")
         ignored = sorted(
             f"--{key.replace('_', '-')}" for key in values.keys() & {"temperature", "top_k", "top_p", "min_p"}
         )

@@ -18,7 +18,7 @@ app = typer.Typer()
 @app.command()
 def generate(
     model: Model,
-    prompt: Annotated[str, typer.Argument(help="The text to continue, or the message to answer.", metavar="PROMPT")],
+    prompt: Annotated[str, typer.Argument(help="The text to continue, or to answer.", metavar="PROMPT")],
     max_tokens: s.MaxTokens = None,
     greedy: s.Greedy = False,
     temperature: s.Temperature = None,
@@ -28,11 +28,13 @@ def generate(
     repetition_penalty: s.RepetitionPenalty = None,
     stop: s.Stop = None,
     seed: s.Seed = None,
+    beams: s.Beams = None,
+    length_penalty: s.LengthPenalty = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue the prompt as it stands: no chat template.")] = False,
     dtype: Annotated[Dtype, typer.Option(help="Type to compute in.")] = Dtype.float32,
     as_json: Json = False,
 ) -> None:
-    """Continue a prompt; a chat model answers it (unless --raw). New text only, as it comes."""
+    """Continue a prompt; a chat model (unless --raw) and an encoder–decoder answer it. New text only, as it comes."""
     sampling = s.sampling_config(
         greedy,
         max_tokens=max_tokens,
@@ -43,17 +45,18 @@ def generate(
         repetition_penalty=repetition_penalty,
         stop=stop,
         seed=seed,
+        beams=beams,
+        length_penalty=length_penalty,
     )
 
     from yuwen.app.load import load
-    from yuwen.generation import prompt_ids, stream
+    from yuwen.generation import stream
 
     loaded = load(model, dtype.value)
     tokenizer = loaded.tokenizer
     if tokenizer is None:
         raise UserError(f"{loaded.path}: the model comes without a tokenizer, so a text prompt has no ids")
-    chat = loaded.chat and not raw
-    ids = prompt_ids(prompt, tokenizer, chat=chat)
+    ids = loaded.prompt_ids(prompt, raw=raw)
     generation = None
     for piece in stream(loaded.model, [ids], sampling, tokenizer=tokenizer, end_ids=loaded.end_ids):
         generation = piece.generation
@@ -71,9 +74,10 @@ def generate(
             "ids": generation.ids,
             "finish_reason": generation.finish_reason,
             "prompt_tokens": generation.prompt_tokens,
-            "chat": chat,
+            "chat": loaded.chat and not raw,
             "prefill_tokens_per_second": generation.prefill_tokens_per_second,
             "decode_tokens_per_second": generation.decode_tokens_per_second,
             "model": loaded.hash,
+            **({} if generation.score is None else {"score": generation.score}),
         }
     )

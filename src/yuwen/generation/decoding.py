@@ -1,6 +1,7 @@
 """The cached forward passes of generation: read the prompts once, then one position a token.
 
-logits_n = output(f(ids_n, cache)),  cache += keys and values of n
+logits_n = output(f(ids_n, cache)),           cache += keys and values of n
+logits_n = output(decode(ids_n, memory, cache)),  memory = encode(source), once
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from yuwen.models import LeftToRight
+from yuwen.models import EncoderDecoder, LeftToRight
 from yuwen.models.inference import inference
 from yuwen.nn import Causal, Padding
 
@@ -55,8 +56,8 @@ class Decoding:
         if reading is not None and len(prompts) != 1:
             raise ValueError(f"a reading is of one text, not of {len(prompts)}")
         self.model = model
+        self.begun, self.never = prompts, list[int]()  # what the rows' texts begin with, and what never follows
         self.device = next(model.parameters()).device
-        self._prompts = prompts
         self._reading = reading
         self.reused = 0 if reading is None else reading.resume(prompts[0])
         self._cache = model.new_cache() if reading is None else reading.cache
@@ -66,7 +67,7 @@ class Decoding:
     def prefill(self) -> Tensor:
         """Reads the prompts: logits [B, V] of the token after each."""
         slots = int(self._length_B.max())
-        ids_BT = torch.tensor([[0] * (slots - len(row)) + list(row) for row in self._prompts], device=self.device)
+        ids_BT = torch.tensor([[0] * (slots - len(row)) + list(row) for row in self.begun], device=self.device)
         padding_B = slots - self._length_B
         positions_BT = (torch.arange(slots, device=self.device) - padding_B[:, None]).clamp(min=0)
         if padding_B.any():
@@ -100,3 +101,45 @@ class Decoding:
         if self._reading is not None:
             self._reading.ids += ids_BT[0].tolist()
         return h_BTD
+
+
+class SourceDecoding:
+    """Answers of an encoder–decoder that grow together: their sources are read once, all begin with the start token.
+
+    Sources are padded at the right, where nobody looks; answers have one length, so a row computes what it would alone.
+    """
+
+    reused = 0
+
+    def __init__(self, model: EncoderDecoder, sources: Sequence[Sequence[int]]) -> None:
+        self.model = model
+        self.begun, self.never = [[model.start_id]] * len(sources), [model.start_id]
+        self.device = next(model.parameters()).device
+        self._sources = sources
+        self._cache = model.new_cache()
+
+    def prefill(self) -> Tensor:
+        """Reads the sources: logits [B, V] of each answer's first token."""
+        slots = max(map(len, self._sources))
+        ids_BS = torch.tensor([[*row, *[0] * (slots - len(row))] for row in self._sources], device=self.device)
+        length_B1 = torch.tensor([[len(row)] for row in self._sources], device=self.device)
+        self._keep_BS = torch.arange(slots, device=self.device) < length_B1
+        with inference(self.model):
+            self._memory_BSD = self.model.encode(ids_BS, self._mask())
+        return self.step(torch.full((len(self._sources),), self.model.start_id, device=self.device))
+
+    def step(self, ids_B: Tensor) -> Tensor:
+        """Adds a token to each answer: logits [B, V] of the one after it."""
+        with inference(self.model):
+            h_BTD = self.model.decode(ids_B[:, None], self._memory_BSD, memory_mask=self._mask(), cache=self._cache)
+            return self.model.output(h_BTD)[:, 0]
+
+    def select(self, rows: Sequence[int]) -> None:
+        """Keeps the given rows only, in that order."""
+        rows_B = torch.tensor(rows, device=self.device)
+        with inference(self.model):
+            self._cache.select(rows_B)
+            self._memory_BSD, self._keep_BS = self._memory_BSD[rows_B], self._keep_BS[rows_B]
+
+    def _mask(self) -> Padding | None:
+        return None if bool(self._keep_BS.all()) else Padding(self._keep_BS)

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from yuwen.errors import UserError
-from yuwen.generation.decoding import Decoding, Reading
+from yuwen.generation.beam import Search, beam_search
+from yuwen.generation.decoding import Decoding, Reading, SourceDecoding
 from yuwen.generation.sampling import Sampler, SamplingConfig
 from yuwen.generation.stop import StopHolder
-from yuwen.models import Model, left_to_right
+from yuwen.models import EncoderDecoder, Model, left_to_right
 from yuwen.tokens import Tokenizer
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class Generation:
     prefill_seconds: float  # until the first token was drawn
     decode_seconds: float  # for all further ones
     reused_tokens: int = 0  # of the prompt: read in an earlier call, and not again
+    score: float | None = None  # of a beam search: log p over the length penalty, in nats
 
     @property
     def prefill_tokens_per_second(self) -> float:
@@ -90,7 +92,7 @@ def stream(
     constraint: Constraint | None = None,
     reading: Reading | None = None,
 ) -> Iterator[Piece]:
-    """Continues every row of ids, yielding text as it becomes certain.
+    """Continues every row of ids, yielding text as it becomes certain; an encoder–decoder answers every row, a source.
 
     A row ends with an end token (`end_ids`; the tokenizer's own by default) or a stop string: "stop"; or after
     `max_tokens`, or when the model's context is full: "length". A model of context C reads at most C tokens: a prompt
@@ -100,29 +102,51 @@ def stream(
     With a `constraint` only tokens are drawn that its schema allows, and a row also ends, "stop", when its text is
     whole; after "length" it may not be. With a `reading` of the one prompt's beginning, that is not read again, and
     the reading grows by what is read here.
+    With `sampling.beams` a row's text comes whole, when its search is over. The start token of an encoder–decoder is
+    never drawn, unless it ends texts too.
     Raises UserError for a prompt that is empty, longer than the context, or holds an id outside the vocabulary, and for
     an encoder.
     """
-    decoder = left_to_right(model, "continue text")
     sampling = sampling or SamplingConfig()
-    seeds = [sampling.seed] * len(ids) if seeds is None else seeds
     if end_ids is None:
         end_ids = [] if tokenizer is None or tokenizer.end_id is None else [tokenizer.end_id]
     if tokenizer is None and sampling.stop:
         raise UserError("stop strings need a tokenizer, and this model comes without one")
+    if sampling.beams > 1 and not (constraint is reading is seeds is None):
+        raise UserError("beam search keeps several texts and draws none: it takes no schema, no reading and no seeds")
     if constraint is not None and sampling.stop:
         raise UserError("a text under a schema ends where the schema ends it: leave the stop strings out")
     for row in ids:
         _check(row, model.config.context, model.config.vocabulary)
     sizes = [owner.size for owner in (tokenizer, constraint) if owner is not None]
     vocabulary = min([model.config.vocabulary, *sizes])
+    decoding = _decoding(model, ids, reading)
+    never = [id for id in decoding.never if id not in end_ids]
     guides = None if constraint is None else [constraint.guide(end_ids) for _ in ids]
     rows = [
-        _Row(number, prompt, sampling, tokenizer, end_ids, model.config.context, guides[number] if guides else None)
+        _Row(
+            number,
+            len(prompt),
+            min(sampling.max_tokens, model.config.context - len(decoding.begun[number]) + 1),
+            tokenizer,
+            end_ids,
+            StopHolder(sampling.stop),
+            guides[number] if guides else None,
+        )
         for number, prompt in enumerate(ids)
     ]
-    decoding = Decoding(decoder, ids, reading)
-    return _run(rows, decoding, Sampler(sampling, ids, seeds, vocabulary, decoding.device, guides))
+    if sampling.beams > 1:
+        return _search(rows, decoding, sampling, vocabulary, never)
+    seeds = [sampling.seed] * len(ids) if seeds is None else seeds
+    return _run(rows, decoding, Sampler(sampling, decoding.begun, seeds, vocabulary, decoding.device, guides, never))
+
+
+def _decoding(model: Model, ids: Sequence[Sequence[int]], reading: Reading | None) -> Decoding | SourceDecoding:
+    if not isinstance(model, EncoderDecoder):
+        return Decoding(left_to_right(model, "continue text"), ids, reading)
+    if reading is not None:
+        raise ValueError("a reading is of a text that is continued: a source is always read whole")
+    return SourceDecoding(model, ids)
 
 
 def _check(prompt: Sequence[int], context: int, vocabulary: int) -> None:
@@ -138,7 +162,28 @@ def _check(prompt: Sequence[int], context: int, vocabulary: int) -> None:
         )
 
 
-def _run(rows: list[_Row], decoding: Decoding, sampler: Sampler) -> Iterator[Piece]:
+def _search(
+    rows: list[_Row],
+    decoding: Decoding | SourceDecoding,
+    sampling: SamplingConfig,
+    vocabulary: int,
+    never: Sequence[int],
+) -> Iterator[Piece]:
+    if not rows:
+        return
+    start = time.perf_counter()
+    searches = [Search(sampling.beams, sampling.length_penalty, row.limit, row.end_ids) for row in rows]
+    logits_BV = decoding.prefill()
+    prefill = time.perf_counter() - start
+    beam_search(decoding, logits_BV, searches, vocabulary, never)
+    decode = time.perf_counter() - start - prefill
+    for row, search in zip(rows, searches, strict=True):
+        assert search.best is not None
+        text = "".join([row.take(id) for id in search.best.ids])
+        yield Piece(row.number, text, row.generation(prefill, decode, decoding.reused, search.score))
+
+
+def _run(rows: list[_Row], decoding: Decoding | SourceDecoding, sampler: Sampler) -> Iterator[Piece]:
     if not rows:
         return
     start = time.perf_counter()
@@ -170,44 +215,42 @@ class _Row:
     """One sequence on its way: its new tokens, the text they make, and whether it is finished."""
 
     number: int
-    prompt: Sequence[int]
-    sampling: SamplingConfig
+    prompt_tokens: int
+    limit: int  # new tokens at most
     tokenizer: Tokenizer | None
     end_ids: Sequence[int]
-    context: int
+    stop: StopHolder
     guide: Guide | None = None
     ids: list[int] = field(default_factory=list)
     text: str = ""
     finished: Reason | None = None
 
     def __post_init__(self) -> None:
-        self._limit = min(self.sampling.max_tokens, self.context - len(self.prompt) + 1)
         self._decoder = self.guide or (None if self.tokenizer is None else self.tokenizer.stream())
-        self._stop = StopHolder(self.sampling.stop)
 
     def take(self, id: int) -> str:
         """Adds a token; returns the text that is certain now."""
         self.ids.append(id)
         ended = id in self.end_ids
-        last = ended or len(self.ids) == self._limit
+        last = ended or len(self.ids) == self.limit
         text = self._certain(id, shown=not ended, last=last)
-        if ended or self._stop.stopped or (self.guide is not None and self.guide.complete):
+        if ended or self.stop.stopped or (self.guide is not None and self.guide.complete):
             self.finished = "stop"
         elif last:
             self.finished = "length"
         self.text += text
         return text
 
-    def generation(self, prefill: float, decode: float, reused: int) -> Generation | None:
+    def generation(self, prefill: float, decode: float, reused: int, score: float | None = None) -> Generation | None:
         """The result, if the row is finished."""
         if self.finished is None:
             return None
-        return Generation(self.ids, self.text, self.finished, len(self.prompt), prefill, decode, reused)
+        return Generation(self.ids, self.text, self.finished, self.prompt_tokens, prefill, decode, reused, score)
 
     def _certain(self, id: int, *, shown: bool, last: bool) -> str:
         if self._decoder is None:
             return ""
-        text = self._stop.feed(self._decoder.feed(id)) if shown else ""
+        text = self.stop.feed(self._decoder.feed(id)) if shown else ""
         if last:
-            text += self._stop.feed(self._decoder.flush()) + self._stop.flush()
+            text += self.stop.feed(self._decoder.flush()) + self.stop.flush()
         return text

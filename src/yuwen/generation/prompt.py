@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from yuwen.data.framing import Frame
 from yuwen.errors import UserError
 from yuwen.tokens import Tokenizer
 
@@ -35,6 +36,14 @@ def prompt_ids(prompt: str, tokenizer: Tokenizer, *, chat: bool) -> list[int]:
     boundary = tokenizer.end_id if tokenizer.start_id is None else tokenizer.start_id
     ids = tokenizer.encode(prompt)
     return [boundary, *ids] if boundary is not None and (tokenizer.adds_start or not ids) else ids
+
+
+def source_ids(text: str, tokenizer: Tokenizer) -> list[int]:
+    """Ids of a text that an encoder–decoder is to answer: framed as its sources were in training ([CLS] text [SEP], or
+    text end), special tokens read, because a hole is asked for by one (`<mask>`, `<extra_id_0>`)."""
+    ids = tokenizer.encode(text, specials=True)
+    frame = Frame.of(tokenizer, "pairs")
+    return [*frame.before, *ids, *frame.after]
 
 
 def end_ids(folder: Path, tokenizer: Tokenizer) -> list[int]:

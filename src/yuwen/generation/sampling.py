@@ -40,6 +40,8 @@ class SamplingConfig(Config):
     repetition_penalty: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="1: off")
     stop: tuple[str, ...] = Field(default=(), description="strings that end the text; they are not shown")
     seed: int = Field(default=0, ge=0, lt=2**63)
+    beams: int = Field(default=1, ge=1, le=1024, description="1: off; more: beam search, which draws nothing")
+    length_penalty: float = Field(default=0.6, ge=0, le=100, description="of beam search, A of Wu et al. 2016, eq. 14")
 
     @field_validator("stop")
     @classmethod
@@ -50,6 +52,13 @@ class SamplingConfig(Config):
 
     @model_validator(mode="after")
     def _no_setting_ignored(self) -> Self:
+        if self.beams > 1:
+            drawing = {"temperature", "top_k", "top_p", "min_p", "repetition_penalty", "stop", "seed"}
+            ignored = sorted(self.model_fields_set & drawing)
+            if ignored:
+                raise ValueError(f"beam search would ignore {', '.join(ignored)}: leave one of them out")
+        elif "length_penalty" in self.model_fields_set:
+            raise ValueError("length_penalty is of beam search: set beams to 2 or more")
         ignored = sorted(self.model_fields_set & {"top_k", "top_p", "min_p"})
         if self.temperature == 0 and ignored:
             raise ValueError(
@@ -117,7 +126,7 @@ class Sampler:
     """Draws the next token of every row. Each row has a generator of its own, so its company changes nothing.
 
     `prompts` are what the rows have seen already, `seeds` one per row; ids from `vocabulary` on are never drawn, nor
-    those that a row's guide does not allow.
+    those of `never`, nor those that a row's guide does not allow.
     """
 
     def __init__(
@@ -128,8 +137,9 @@ class Sampler:
         vocabulary: int,
         device: torch.device,
         guides: Sequence[Guide] | None = None,
+        never: Sequence[int] = (),
     ) -> None:
-        self.config, self.vocabulary, self.guides = config, vocabulary, guides
+        self.config, self.vocabulary, self.guides, self.never = config, vocabulary, guides, list(never)
         self.greedy = config.temperature == 0
         self.filters = [] if self.greedy else filters(config)
         self.generators = [torch.Generator(device).manual_seed(seed) for seed in seeds]
@@ -148,6 +158,8 @@ class Sampler:
             )
         if self.seen_BV is not None:
             scores_BV = repetition_penalty(scores_BV, self.seen_BV, self.config.repetition_penalty)
+        if self.never:
+            scores_BV = scores_BV.index_fill(1, torch.tensor(self.never, device=scores_BV.device), _NEVER)
         if self.guides is not None:
             scores_BV = only(scores_BV, np.stack([guide.allowed()[: self.vocabulary] for guide in self.guides]))
         for keep in self.filters:

@@ -34,7 +34,11 @@ if TYPE_CHECKING:
     from yuwen.tokens import Tokenizer
 
 # What published files hold beside weights: tables that follow from the settings.
-_BUFFERS = re.compile(r"(.*\.)?(attn\.(masked_)?bias|rotary_emb\.inv_freq|embeddings\.(position|token_type)_ids)")
+_BUFFERS = re.compile(
+    r"(.*\.)?(attn\.(masked_)?bias|rotary_emb\.inv_freq|embeddings\.(position|token_type)_ids"
+    r"|(encoder|decoder)\.embed_positions\.weight"  # sinusoids, where positions are not learned
+    r"|EncDecAttention\.relative_attention_bias\.weight)"  # in T5's first files, and read by nobody
+)
 # Heads that someone trained for another use of the same body.
 _HEADS = re.compile(
     r"(score|(pre_)?classifier|qa_outputs|multiple_choice_head|v_head|value_head|cls"
