@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from yuwen.config import Config
+from yuwen.errors import UserError
 from yuwen.nn import Causal, Documents, LinearCrossEntropy
 from yuwen.nn.cross_entropy import IGNORE
+from yuwen.nn.sampled import SampledCrossEntropy, candidates
 from yuwen.objectives import carry
 from yuwen.objectives.objective import Batch, Term
 
@@ -29,13 +32,21 @@ if TYPE_CHECKING:
 class CausalConfig(Config):
     """`label_smoothing` mixes the target with the uniform distribution; without `across_documents` a token sees and is
     predicted from its own document only. `ar` weighs a penalty on large states, as the head reads them (m drops some
-    out), `tar` one on states that change fast."""
+    out), `tar` one on states that change fast. With `candidates` the softmax of training runs over the words of so many
+    draws instead of the whole vocabulary (`nn.sampled`), for ids by falling frequency: kind=word."""
 
     name: Literal["causal"] = "causal"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     across_documents: bool = True
     ar: float = Field(default=0.0, ge=0)
     tar: float = Field(default=0.0, ge=0)
+    candidates: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.candidates and self.label_smoothing:
+            raise ValueError("candidates and label_smoothing: smoothing needs the whole vocabulary; leave one out")
+        return self
 
 
 class CausalObjective:
@@ -48,9 +59,16 @@ class CausalObjective:
     rows: ClassVar[bool] = False
     together: ClassVar[bool] = False
 
-    def __init__(self, config: CausalConfig | None = None) -> None:
+    def __init__(self, config: CausalConfig | None = None, vocabulary: int | None = None) -> None:
+        """`vocabulary`: how many ids there are to draw `candidates` from."""
         self.config = config or CausalConfig()
         self.cross_entropy = LinearCrossEntropy(smoothing=self.config.label_smoothing)
+        self.sampled = SampledCrossEntropy()
+        self.vocabulary = vocabulary or 0
+        if self.config.candidates and self.config.candidates >= self.vocabulary:
+            raise UserError(
+                f"objective.candidates={self.config.candidates} is no part of {self.vocabulary} words: leave it out"
+            )
 
     def prepare(self, samples: Sample, rng: np.random.Generator) -> Batch:
         ids = torch.from_numpy(samples.ids)
@@ -63,6 +81,8 @@ class CausalObjective:
             tensors["targets"] = tensors["targets"].masked_fill(starts, IGNORE)
             if "fresh" in tensors:
                 tensors["fresh"] = tensors["fresh"] | torch.from_numpy(samples.document_starts[:, 0])
+        if self.config.candidates:
+            tensors["drawn"], tensors["log_pi"] = candidates(self.vocabulary, self.config.candidates, rng)
         B, T = tensors["ids"].shape
         counts = {"loss": int((tensors["targets"] != IGNORE).sum())}
         if self.config.ar:
@@ -82,8 +102,11 @@ class CausalObjective:
         else:
             h_BTD = model(batch.tensors["ids"], mask)
         read_BTD = model.readout(h_BTD)
-        targets_N = batch.tensors["targets"].flatten()
-        summed = self.cross_entropy(read_BTD.flatten(0, 1), model.head.weight, model.head.bias, targets_N)
+        asked = read_BTD.flatten(0, 1), model.head.weight, model.head.bias, batch.tensors["targets"].flatten()
+        if "drawn" in batch.tensors:
+            summed = self.sampled(*asked, batch.tensors["drawn"], batch.tensors["log_pi"])
+        else:
+            summed = self.cross_entropy(*asked)
         terms = {"loss": Term(summed, batch.counts["loss"])}
         if self.config.ar:
             terms["ar"] = Term(_squares(read_BTD), batch.counts["ar"], self.config.ar)
