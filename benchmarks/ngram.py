@@ -170,7 +170,8 @@ def memory(folder: Path, corpus: Path | None, megabytes: int) -> dict[str, Any]:
         write_corpus(corpus, megabytes * 1_000_000)
     recipe, run = ROOT / "recipes/ngram-char.yaml", folder / "run"
     command = [sys.executable, "-m", "yuwen.cli.main", "train", str(recipe), "--out", str(run), "--json"]
-    overrides = [f"data.train={corpus}", "data.valid=0.001", "data.deduplicate=false", "train.tensorboard=false"]
+    overrides = [f"data.train={corpus}", "data.valid=0.001", "data.deduplicate=false"]
+    overrides += ["tokenizer.kind=char", "tokenizer.cut=script", "tokenizer.vocabulary=8192"]
     environment = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache")}
     began, peak = time.perf_counter(), 0
     process = subprocess.Popen([*command, *overrides], stdout=subprocess.PIPE, text=True, env=environment)

@@ -47,6 +47,10 @@ def prepare(backend: Tokenizer, kind: str) -> None:
     if kind in ("bpe", "unigram"):
         backend.pre_tokenizer = by_script(training=False)
         backend.decoder = decoders.ByteLevel()
+    elif kind == "spelled":
+        as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+        backend.pre_tokenizer = pre_tokenizers.Sequence([_isolated(EACH_CHARACTER), as_bytes])
+        backend.decoder = decoders.ByteLevel()
     elif kind == "char":
         backend.pre_tokenizer = _isolated(EACH_CHARACTER)
         backend.decoder = decoders.Fuse()

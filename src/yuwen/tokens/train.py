@@ -39,9 +39,11 @@ class TokenizerConfig(Config):
     """UTF-8 bytes of text to learn from, drawn uniformly; by default 16 MiB (unigram 2, word 64; char reads it all)."""
     minimum_count: int | None = pydantic.Field(default=None, ge=1)
     """A pair (bpe, wordpiece) or a word seen less often is not learned; by default 2."""
-    cut: Literal["script", "spaces"] = "script"
+    cut: Literal["script", "spaces", "characters"] = "script"
     """Where kind=word finds words: by script, marks apart and each Chinese character for itself; or only where a space
-    or line break stands, for text that is cut already, as WikiText's is."""
+    or line break stands, for text that is cut already, as WikiText's is. With kind=bpe, `characters` keeps every token
+    within one character: common ones become tokens and rare ones are spelled in bytes, so that any text can be written,
+    which kind=char cannot."""
     unknown: str | None = None
     """The word by which such text itself writes what its vocabulary lacks (WikiText: <unk>): a word like others, which
     also stands for words never seen. By default one that no text can hold, <|unk|>."""
@@ -57,6 +59,8 @@ class TokenizerConfig(Config):
             raise ValueError("sample_bytes has no meaning for kind=char, which counts all the text: leave it out")
         if self.cut == "spaces" and self.kind != "word":
             raise ValueError(f"cut=spaces has no meaning for kind={self.kind}: leave it out")
+        if self.cut == "characters" and self.kind != "bpe":
+            raise ValueError(f"cut=characters has no meaning for kind={self.kind}: leave it out")
         if self.unknown is not None and (self.cut != "spaces" or self.unknown.split() != [self.unknown]):
             raise ValueError(f"unknown={self.unknown!r}: only with cut=spaces, and one word of the text")
         for text in self.specials:
@@ -148,9 +152,9 @@ def _learned(texts: Iterable[str], config: TokenizerConfig) -> Backend:
     else:
         backend = Backend(models.WordLevel(unk_token=config.unknown or UNKNOWN))
         trainer = trainers.WordLevelTrainer(**common, min_frequency=config.minimum_count or 2)
-    kind = "spaced" if config.cut == "spaces" else config.kind
+    kind = {"spaces": "spaced", "characters": "spelled"}.get(config.cut, config.kind)
     prepare(backend, kind)
-    if config.kind in ("bpe", "unigram"):
+    if kind in ("bpe", "unigram"):
         backend.pre_tokenizer = by_script(training=True)
     backend.train_from_iterator(sample, trainer)
     prepare(backend, kind)
