@@ -35,6 +35,7 @@ class Ready:
     encoder: bool = False
     chat: bool = False
     path: Path = Path("model")
+    classifier: Any = None
 
     @property
     def family(self) -> str:

@@ -18,11 +18,24 @@ Limit = Annotated[int, typer.Option("--limit", min=0, help="How many problems to
 
 
 @app.command()
-def check(data: Data, as_json: Json = False, field: Field = None, encoding: Encoding = None, limit: Limit = 20) -> None:
+def check(
+    data: Data,
+    as_json: Json = False,
+    field: Field = None,
+    encoding: Encoding = None,
+    fields: Annotated[
+        str | None,
+        typer.Option(help="Each record must be a row of these: text=COLUMN,label=COLUMN …", show_default=False),
+    ] = None,
+    limit: Limit = 20,
+) -> None:
     """Read everything and list what is wrong: file, line, field, and how to mend it. Exit status 2 if anything is."""
     from yuwen import text
 
-    report = text.check(data, field=field, encoding=encoding, limit=limit)
+    if field is not None and fields is not None:
+        raise UserError("--field and --fields both name columns: leave --field out")
+    chosen = None if fields is None else text.parse_fields(fields)
+    report = text.check(data, field=field, encoding=encoding, fields=chosen, limit=limit)
     if as_json:
         print_json(report.as_dict())
     else:

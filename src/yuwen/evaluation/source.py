@@ -21,9 +21,14 @@ def documents_of(data: str, *, field: str | None = None, encoding: str | None = 
     """The documents of DATA, of `DATA[95%:]`, or of `DATA[hash:26/256]`, streaming; see `corpus_of`."""
     from yuwen.text import read
 
-    if _TAIL.fullmatch(data) is None and _HASH.fullmatch(data) is None:
+    if not is_part(data):
         return read(data, field=field, encoding=encoding)
     return corpus_of(data, field=field, encoding=encoding).documents()
+
+
+def is_part(data: str) -> bool:
+    """Whether a DATA names a part of another: `DATA[95%:]`, `DATA[hash:26/256]`."""
+    return bool(_TAIL.fullmatch(data) or _HASH.fullmatch(data))
 
 
 def corpus_of(data: str, *, field: str | None = None, encoding: str | None = None) -> Corpus:

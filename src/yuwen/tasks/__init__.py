@@ -3,6 +3,7 @@
 complete chat translate summarise    a decoder writes                            write
 extract                              … within a JSON schema                      extract
 classify                             label log-likelihoods, or class centroids   classify, calibrate, centroids
+                                     … or the head a model was trained with      trained
 tag answer                           a decoder copies out of the text            tag, answer, copying
 embed similar                        pooled token states, cosines                embed, similar
 fill                                 masked words                                fill

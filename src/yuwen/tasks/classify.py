@@ -1,4 +1,6 @@
-"""Which of the labels fits a text, with no training: by what a decoder expects to follow, or an encoder's geometry.
+"""Which of the labels fits a text: by what a decoder expects to follow, an encoder's geometry, or a trained head.
+
+The first two need no training.
 
 A decoder is asked how likely each label is after the prompt (Brown et al. 2020, section 2.4):
 
@@ -28,6 +30,7 @@ from yuwen.tasks.language import known
 from yuwen.tasks.prompts import Prompt, language_for
 from yuwen.tasks.reading import log_probabilities
 from yuwen.tasks.shots import Example, choose, examples, labels_of
+from yuwen.tasks.trained import classify_by_head
 from yuwen.text import Document
 
 _CHUNK = 512  # the more inputs are at hand, the more of them share a length and are read together
@@ -56,8 +59,15 @@ def classify(
     `shots` are rows with text and label: examples in a decoder's prompt, class centroids for an encoder. Of them
     `per_class` (default: all) are taken by `seed` (0). For decoders: `calibration` (on), `normalise` ("mean"), `raw`
     (no chat template), `prompt`, `language`. For encoders: `pooling`, `blend` (how much of the label's own embedding
-    against the examples'), `label_prompt`. What the model's kind would ignore raises UserError.
+    against the examples'), `label_prompt`. A model with a head of its own for classes, fine-tuned here or elsewhere,
+    answers with that and takes none of these. What the model's kind would ignore raises UserError.
     """
+    if loaded.classifier is not None:
+        kind = f"a model trained to tell {', '.join(loaded.classifier.config.labels[:5])}"
+        refuse("classify", kind, labels=labels, shots=shots, per_class=per_class, seed=seed, calibration=calibration)
+        refuse("classify", kind, normalise=normalise, raw=raw, prompt=prompt, language=language, pooling=pooling)
+        refuse("classify", kind, blend=blend, label_prompt=label_prompt)
+        return classify_by_head(loaded, loaded.classifier, inputs)
     if shots is None:
         refuse("classify", "a task without shots", per_class=per_class, seed=seed)
     if per_class is None:

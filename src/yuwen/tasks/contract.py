@@ -29,6 +29,11 @@ class Usable(Protocol):
     @property
     def encoder(self) -> bool: ...
     @property
+    def classifier(self) -> Any:
+        """The model with its own head for classes (`models.Classifier`), if it was trained with one."""
+        ...
+
+    @property
     def chat(self) -> bool: ...
     @property
     def end_ids(self) -> Sequence[int]: ...
@@ -56,7 +61,9 @@ def tokenizer_of(loaded: Usable) -> Tokenizer:
 
 
 def need_decoder(loaded: Usable, task: str) -> None:
-    """UserError for an encoder, which reads text but writes none."""
+    """UserError for an encoder, which reads text but writes none, and for a model trained to tell classes."""
+    if loaded.classifier is not None:
+        raise UserError(f"{loaded.path}: {task} needs a model that writes, and this one tells classes: use classify")
     if loaded.encoder:
         raise UserError(
             f"{loaded.path}: {task} needs a model that writes, and {loaded.family} only reads: give a decoder "

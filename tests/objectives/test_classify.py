@@ -1,0 +1,114 @@
+"""Classes from rows: what is counted, smoothed and weighed, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from yuwen.data import Frame
+from yuwen.data.buckets import Rows
+from yuwen.errors import UserError
+from yuwen.models import Classifier, ClassifierConfig, build_classifier, parse_config
+from yuwen.objectives import OBJECTIVES, ClassifyConfig, ClassifyObjective, trains
+
+FRAME = Frame((1,), (2,), (2,), 0)
+RNG = np.random.default_rng(0)
+
+
+def rows(lengths: list[int], labels: list[int] | None, **fields: list[int]) -> Rows:
+    def drawn(name: str, sizes: list[int]) -> list[np.ndarray]:
+        return [np.random.default_rng([len(name), n, size]).integers(3, 30, size) for n, size in enumerate(sizes)]
+
+    texts = {name: drawn(name, sizes) for name, sizes in {"text": lengths, **fields}.items()}
+    return Rows(texts, None if labels is None else np.array(labels), None, np.arange(len(lengths)), 16)
+
+
+@pytest.fixture(scope="module")
+def model() -> Classifier:
+    shape = {"vocabulary": 30, "context": 16, "layers": 2, "width": 16, "heads": 2}
+    config = ClassifierConfig(
+        body=parse_config("bert", {**shape, "masked": False, "next_sentence": False}), labels="abc"
+    )
+    built = build_classifier(config, torch.Generator().manual_seed(1)).eval()
+    with torch.no_grad():
+        built.output.weight += torch.randn(3, 16, generator=torch.Generator().manual_seed(2))
+    return built
+
+
+def test_a_batch_is_framed_padded_and_counted() -> None:
+    samples = rows([3, 5], [2, 0])
+    batch = ClassifyObjective(ClassifyConfig(), FRAME).prepare(samples, RNG)
+    assert batch.tensors["ids"].shape == batch.tensors["keep"].shape == (2, 8)
+    first = samples.fields["text"][0].tolist()
+    assert batch.tensors["ids"][0].tolist() == [1, *first, 2, 0, 0, 0]
+    assert batch.tensors["keep"].sum(1).tolist() == [5, 7]
+    assert batch.tensors["labels"].tolist() == [2, 0]
+    assert (batch.counts, batch.tokens) == ({"classify": 2}, 12)
+    assert "segments" not in batch.tensors
+    paired = ClassifyObjective(ClassifyConfig(), FRAME).prepare(rows([3, 5], [2, 0], pair=[1, 2]), RNG)
+    assert paired.tensors["segments"].sum(1).tolist() == [2, 3]
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_sum_is_cross_entropy(model: Classifier, smoothing: float) -> None:
+    objective = ClassifyObjective(ClassifyConfig(label_smoothing=smoothing), FRAME)
+    batch = objective.prepare(rows([3, 5, 9], [2, 0, 1]), RNG)
+    term = objective.loss(model, batch, {})["classify"]
+    scores = model.classify(batch.tensors["ids"], batch.tensors["keep"])
+    expected = F.cross_entropy(scores, batch.tensors["labels"], reduction="sum", label_smoothing=smoothing)
+    torch.testing.assert_close(term.sum, expected)
+    assert term.count == 3
+
+
+def test_two_halves_give_the_whole(model: Classifier) -> None:
+    objective = ClassifyObjective(ClassifyConfig(), FRAME)
+    whole = rows([3, 5, 9, 1], [2, 0, 1, 1])
+    parts = [
+        Rows({"text": whole.fields["text"][part]}, whole.labels[part], None, whole.positions[part], 16)  # type: ignore[index]
+        for part in (slice(0, 2), slice(2, 4))
+    ]
+    sums = [objective.loss(model, objective.prepare(part, RNG), {})["classify"].sum for part in [whole, *parts]]
+    torch.testing.assert_close(sums[0], sums[1] + sums[2])
+
+
+def test_a_label_may_weigh_more(model: Classifier) -> None:
+    samples = rows([3, 5, 9], [2, 0, 1])
+    plain, weighed = (
+        ClassifyObjective(ClassifyConfig(class_weights=weights), FRAME) for weights in ({}, {"c": 3.0, "a": 0.5})
+    )
+    batch = plain.prepare(samples, RNG)
+    alone = [
+        plain.loss(model, plain.prepare(Rows({"text": [samples.fields["text"][n]]}, samples.labels[n : n + 1], None,  # type: ignore[index]
+                                             samples.positions[n : n + 1], 16), RNG), {})["classify"].sum
+        for n in range(3)
+    ]  # fmt: skip
+    term = weighed.loss(model, batch, {})["classify"]
+    torch.testing.assert_close(term.sum, 3.0 * alone[0] + 0.5 * alone[1] + alone[2])
+    assert term.count == 3
+    wrong = ClassifyObjective(ClassifyConfig(class_weights={"A": 2.0}), FRAME)
+    with pytest.raises(UserError, match=r"objective\.class_weights: unknown label 'A'"):
+        wrong.loss(model, batch, {})
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_weight_is_above_zero(weight: float) -> None:
+    with pytest.raises(UserError, match=r"objective\.class_weights: a: .* is not above 0"):
+        ClassifyConfig.parse("objective", {"class_weights": {"a": weight}})
+
+
+def test_rows_without_what_it_needs_are_refused() -> None:
+    objective = ClassifyObjective(ClassifyConfig(), FRAME)
+    others: list[Any] = [rows([3], None), Rows({"source": [np.array([3])]}, np.array([0]), None, np.arange(1), 16)]
+    for samples in others:
+        with pytest.raises(UserError, match=r"needs data\.fields with a text and a label"):
+            objective.prepare(samples, RNG)
+
+
+def test_it_trains_whatever_reads() -> None:
+    assert OBJECTIVES["classify"] == (ClassifyObjective,)
+    for reads in ("forwards", "both", "permuted", "pairs"):
+        assert trains("classify", reads) is ClassifyObjective  # type: ignore[arg-type]
