@@ -31,7 +31,7 @@ def rows(lengths: list[int], labels: list[int] | None, **fields: list[int]) -> R
 def model() -> Classifier:
     shape = {"vocabulary": 30, "context": 16, "layers": 2, "width": 16, "heads": 2}
     config = ClassifierConfig(
-        body=parse_config("bert", {**shape, "masked": False, "next_sentence": False}), labels="abc"
+        body=parse_config("bert", {**shape, "masked": False, "next_sentence": False}), labels=tuple("abc")
     )
     built = build_classifier(config, torch.Generator().manual_seed(1)).eval()
     with torch.no_grad():

@@ -48,7 +48,8 @@ def begun_from(
     if labels is None:
         return _rebuilt(model, changes)
     generator = torch.Generator().manual_seed(recipe.train.seed)
-    classifier, new = on_body(model, labels, generator, pad=tokenizer.pad_id, changes=changes)
+    pad = tokenizer.end_id if tokenizer.pad_id is None else tokenizer.pad_id
+    classifier, new = on_body(model, labels, generator, pad=pad, changes=changes)
     say(f"fresh: {', '.join(new)}; all else is what {folder} has learnt")
     return classifier
 

@@ -72,13 +72,17 @@ def export(
     )
     if to is Format.gguf:
         chosen = (type or Type.F16).value
+        if loaded.classifier is not None:
+            raise UserError(f"{loaded.path}: this model tells classes, and a .gguf file has no head for that: --to hf")
         write_gguf(out, loaded.model, loaded.tokenizer, chosen, chat=settings.get("yuwen", {}).get("chat"))
         files = {out.name: out.stat().st_size}
     else:
         stored = next(loaded.model.parameters()).dtype
         chosen = str(stored).removeprefix("torch.")
         pooling = read_pooling(loaded.path) if loaded.encoder and loaded.path.is_dir() else None
-        export_folder(out, loaded.model, loaded.tokenizer, generation=settings, pooling=pooling, dtype=stored)
+        export_folder(
+            out, loaded.classifier or loaded.model, loaded.tokenizer, generation=settings, pooling=pooling, dtype=stored
+        )
         files = {str(p.relative_to(out)): p.stat().st_size for p in sorted(out.rglob("*")) if p.is_file()}
     if as_json:
         answer = {"source": loaded.source, "hash": loaded.hash, "format": to.value, "family": loaded.family}

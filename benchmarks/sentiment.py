@@ -1,0 +1,199 @@
+"""Does pretraining pay? Small models on book and hotel reviews, pretrained without labels and not pretrained at all.
+
+    python benchmarks/sentiment.py bert --minutes 15            # pretrain, fine-tune on labels, and the same untrained
+    python benchmarks/sentiment.py albert xlnet t5              # one after another; results are merged as they come
+    python benchmarks/sentiment.py bert --dev --tune optimizer.lr=0.001    # choose settings, the test rows untouched
+
+Every family: `minutes` of its own objective on sample:zh-news and sample:zh-reviews without labels, then `epochs` on
+the labels, once for each seed; and the same fine-tuning (`untrained-epochs` of it) of fresh weights of that shape, with
+the same tokenizer. No text of the test side is seen in any of it. Test rows are those whose text's SHA-256 begins with
+a byte under 26 (hash:26/256), after texts that occur with both labels are dropped: the split of the TF-IDF baseline
+(character 1- to 3-grams, logistic regression), which reaches 0.859. Nothing is chosen by the test rows: the last
+weights are measured, and settings are chosen with --dev, where a part of the training rows (those below 0.2) plays the
+test. Runs stay in --work, so that a family can be gone on with. Needs the extra "samples". Results are written to
+benchmarks/results/sentiment.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import yuwen
+from yuwen.app import machine
+from yuwen.app.load import load
+from yuwen.app.measure import measure_classifier
+from yuwen.app.recipe import merge, parse_recipe
+from yuwen.app.train import train
+from yuwen.data import corpus, prepare_rows, split
+from yuwen.text import FieldsConfig
+from yuwen.tokens import Tokenizer
+
+ROOT = Path(__file__).parent.parent
+RESULT = ROOT / "benchmarks" / "results" / "sentiment.json"
+REVIEWS, HELD_OUT = "sample:zh-reviews", "hash:26/256"
+BASELINE = 0.859  # TF-IDF of character 1- to 3-grams and logistic regression on the same split
+FIELDS = {"text": "text", "label": "label"}
+LENGTH, ROWS = 128, 32
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "bert": {"layers": 4, "width": 256, "heads": 4},
+    "albert": {"layers": 4, "width": 256, "heads": 4, "embedding_width": 128},
+    "xlnet": {"layers": 4, "width": 256, "heads": 4, "memory": 0},
+    "t5": {"layers": 2, "encoder_layers": 4, "width": 256, "heads": 4},
+}
+PRETRAIN: dict[str, Any] = {
+    "tokenizer": {"kind": "bpe", "vocabulary": 8192},
+    "optimizer": {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01},
+    "schedule": {"name": "linear", "warmup": 0.06},
+    "train": {"batch_tokens": 8192, "evaluate_every": 0, "checkpoint_every": 0},
+}
+TUNE: dict[str, Any] = {
+    "objective": {"name": "classify"},
+    "optimizer": {"name": "adamw", "lr": 3e-4, "weight_decay": 0.01},
+    "schedule": {"name": "linear", "warmup": 0.06},
+    "train": {"batch_tokens": ROWS * LENGTH, "evaluate_every": 0, "checkpoint_every": 0, "minutes": 0},
+}
+
+
+def pretrain(family: str, arguments: argparse.Namespace, held_out: str) -> tuple[Path, dict[str, Any]]:
+    """The run that learnt from text alone, and what is to be known of it. One that is there already is used."""
+    run = arguments.work / f"{family}-{arguments.minutes:g}-{held_out.replace('/', '-').replace(':', '-')}"
+    data = {"train": ["sample:zh-news", REVIEWS], "valid": held_out, "length": LENGTH}
+    values = {"data": data, **PRETRAIN, "model": {"family": family, **SHAPES[family]}}
+    values = merge(values, [f"train.minutes={arguments.minutes}", "train.steps=0", *arguments.pretrain])
+    if not (run / "summary.json").is_file():
+        train(parse_recipe(values), run, quiet=arguments.quiet, resume="auto")
+    summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    kept = ("steps", "tokens", "seconds", "parameters", "best_loss", "objective")
+    return run, {"minutes": arguments.minutes, **{key: summary[key] for key in kept}, "recipe": _told(values)}
+
+
+def tune(
+    start: dict[str, Any],
+    source: str,
+    held_out: str,
+    pretrained: Path,
+    epochs: float,
+    seed: int,
+    name: str,
+    arguments: Any,
+) -> dict[str, Any]:
+    """A run that learnt labels, measured on the rows held out: its last weights, whatever they are."""
+    run = arguments.work / f"{pretrained.name}-{name}-{seed}"
+    data = {"train": source, "valid": held_out, "length": LENGTH, "fields": FIELDS}
+    rows = _rows(source, held_out, pretrained)
+    steps = math.ceil(epochs * rows / ROWS)
+    values = {"data": data, "tokenizer": {"from": str(pretrained)}, "model": start, **TUNE}
+    values = merge(values, [f"train.steps={steps}", f"train.seed={seed}", "model.dropout=0.1", *arguments.tune])
+    summary = train(parse_recipe(values), run, quiet=arguments.quiet, resume="auto")
+    found = measure_classifier(load(run / "last"), f"{source}[{held_out}]", fields="text=text,label=label")
+    figures = {"accuracy": round(found.accuracy, 4), "macro_f1": round(found.macro_f1, 4), "loss": round(found.loss, 4)}
+    done = {"seed": seed, **figures, "rows": found.rows, "epochs": epochs, "seconds": summary.seconds}
+    print(json.dumps({"run": name, **done}), flush=True)
+    return done
+
+
+def family_result(family: str, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Everything about one family."""
+    held_out, source = HELD_OUT, REVIEWS
+    if arguments.dev:
+        source, held_out = str(_training_side(arguments.work)), "hash:0.2"
+    run, told = pretrain(family, arguments, HELD_OUT)
+    fresh = {"family": family, **SHAPES[family]}
+    results: dict[str, Any] = {"pretraining": told, "tuning": _told(merge(TUNE, arguments.tune))}
+    for name, start, epochs in (
+        ("pretrained", {"from": str(run)}, arguments.epochs),
+        ("untrained", fresh, arguments.untrained_epochs),
+    ):
+        if name in arguments.only:
+            runs = [
+                tune(start, source, held_out, run, epochs, seed, f"{'dev-' if arguments.dev else ''}{name}", arguments)
+                for seed in arguments.seeds
+            ]
+            shares = [one["accuracy"] for one in runs]
+            spread = {"lowest": min(shares), "highest": max(shares)}
+            results[name] = {"accuracy": round(statistics.mean(shares), 4), **spread, "runs": runs}
+    return results
+
+
+def write(family: str, found: dict[str, Any]) -> None:
+    """Merges one family's results into the file."""
+    old = json.loads(RESULT.read_text(encoding="utf-8")) if RESULT.is_file() else {}
+    families = old.get("families", {})
+    merged = {**families.get(family, {}), **found}
+    if "pretrained" in merged and "untrained" in merged:
+        merged["gain"] = round(merged["pretrained"]["accuracy"] - merged["untrained"]["accuracy"], 4)
+    families[family] = merged
+    measured = {name: one["pretrained"]["accuracy"] for name, one in families.items() if "pretrained" in one}
+    best = max(measured, key=lambda name: measured[name], default=None)
+    whole = {
+        "data": f"{REVIEWS}[{HELD_OUT}]",
+        "tfidf": BASELINE,
+        "best": None if best is None else {"family": best, "accuracy": measured[best]},
+        "families": families,
+        "machine": {"processor": machine.processor(), "cores": machine.cores()},
+        "yuwen": yuwen.__version__,
+        "torch": torch.__version__,
+    }
+    RESULT.parent.mkdir(exist_ok=True)
+    RESULT.write_text(json.dumps(whole, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    print(f"written to {RESULT.relative_to(ROOT)}")
+
+
+def _rows(source: str, held_out: str, pretrained: Path) -> int:
+    """How many rows are learnt from; preparing them is cached, so that training finds them made."""
+    whole = corpus(source, field=FIELDS["text"])
+    learnt, measured = split(whole, held_out)
+    tokenizer = Tokenizer.load(pretrained / "last")
+    return len(prepare_rows(learnt, FieldsConfig(**FIELDS), tokenizer, exclude=measured))
+
+
+def _training_side(work: Path) -> Path:
+    """The labelled rows that are not the test's, as a file of their own."""
+    path = work / "training-side.jsonl"
+    if not path.is_file():
+        learnt, _ = split(corpus(REVIEWS, field="text"), HELD_OUT)
+        lines = [json.dumps({"text": d.text, **d.fields}, ensure_ascii=False) for d in learnt.documents()]
+        work.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _told(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key != "data"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("families", nargs="+", choices=list(SHAPES))
+    parser.add_argument("--minutes", type=float, default=15.0, help="of pretraining")
+    parser.add_argument("--epochs", type=float, default=3.0, help="over the labels, after pretraining")
+    parser.add_argument("--untrained-epochs", type=float, help="over the labels, without pretraining (as many)")
+    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[1, 2, 3])
+    parser.add_argument("--only", type=lambda text: text.split(","), default=["pretrained", "untrained"])
+    parser.add_argument("--pretrain", action="append", default=[], metavar="KEY=VALUE", help="of its recipe")
+    parser.add_argument("--tune", action="append", default=[], metavar="KEY=VALUE", help="of the fine-tuning's recipe")
+    parser.add_argument(
+        "--dev", action="store_true", help="a part of the training rows plays the test; nothing is written"
+    )
+    parser.add_argument("--work", type=Path, default=Path("runs/sentiment"), help="folder of the runs")
+    parser.add_argument("--quiet", action="store_true")
+    arguments = parser.parse_args()
+    arguments.untrained_epochs = arguments.untrained_epochs or arguments.epochs
+    for family in arguments.families:
+        found = family_result(family, arguments)
+        if arguments.dev:
+            print(json.dumps({family: {name: found[name]["accuracy"] for name in arguments.only}}))
+        else:
+            write(family, found)
+
+
+if __name__ == "__main__":
+    main()
