@@ -96,14 +96,13 @@ def finished(saved: Saved) -> Counted:
 
 def settings(recipe: Recipe, vocabulary: int) -> NGramConfig:
     """The model's settings for a tokenizer of that size. UserError names the first that counting would ignore."""
-    family = recipe.family
     if recipe.model.get("from"):
-        raise UserError(f"model.from: a {family} is counted anew from the whole text: leave it out")
+        raise UserError("model.from: a count begins from nothing but the text: leave it out")
     if recipe.model.get("sizes"):
         raise UserError("model.sizes: counting finds them: leave them out")
     for name, given, usual in _ignored(recipe):
         if given != usual:
-            raise UserError(f"{name}={given!r}: a {family} is counted in one pass, which would ignore it: leave it out")
+            raise UserError(f"{name}={given!r}: a count takes one pass and would ignore it: leave it out")
     values = {"vocabulary": vocabulary, **recipe.model}
     values.pop("family", None)
     if isinstance(values["vocabulary"], int) and values["vocabulary"] < vocabulary:
