@@ -91,6 +91,100 @@ def test_every_token_is_hidden_once(ids: list[int], cuts: list[int], window: int
     assert [(case.first, case.last) for case in few] == [(case.first, case.last) for case in told[::2]]
 
 
+def test_xlnet_is_read_from_left_to_right(framing: Tokenizer) -> None:
+    """No token is told from what follows it: a likelihood, by the definition that holds for all decoders."""
+    model = random_model("xlnet", framing.size)
+    parts = list(token_stream(lines(6), framing))
+    ids = [int(id) for part in parts for id in part.ids]
+    nats, scored, window, stride, reached = 0.0, 0, 24, 12, 0
+    for begin in range(0, len(ids), stride):
+        piece = torch.tensor([ids[begin : begin + window]])
+        order = torch.arange(piece.shape[1])[None]
+        for at in range(max(1, reached - begin), piece.shape[1]):
+            changed = torch.cat([piece[:, : at + 1], torch.zeros_like(piece[:, at + 1 :])], 1)  # the future is not seen
+            with torch.no_grad():
+                logits_V = model.output(model.predict(changed, order, torch.tensor([[at]])))[0, 0].double()
+            nats -= float(logits_V.log_softmax(-1)[ids[begin + at]])
+            scored += 1
+        reached = begin + piece.shape[1]
+        if reached == len(ids):
+            break
+    for batch in (1, 5):
+        found = evaluate(model, framing, lines(6), window=window, stride=stride, batch=batch)
+        assert (found.tokens, found.pseudo) == (scored, False)
+        assert found.loss == pytest.approx(nats / scored, abs=1e-5)
+
+
+def with_tokens(tokenizer: Tokenizer, *texts: str, **roles: str) -> Tokenizer:
+    backend = Backend.from_str(json.dumps(tokenizer.described()))
+    backend.add_special_tokens([*texts, *roles.values()])
+    return Tokenizer(backend, {"eos_token": "<|endoftext|>", **roles})
+
+
+def holes(ids: list[int], special: frozenset[int], window: int, stride: int) -> list[tuple[int, int, int, int]]:
+    """(begin and end of the view, begin and end of the span) of every span of three, in order."""
+    found, done, begin = [], 0, 0
+    while done < len(ids):
+        end = min(begin + window, len(ids))
+        last = len(ids) if end == len(ids) else begin + (window - stride) // 2 + stride
+        while done < last:
+            stop = done
+            while stop < min(done + 3, last) and ids[stop] not in special:
+                stop += 1
+            if stop > done:
+                found.append((begin, end, done, stop))
+            done = max(stop, done + 1)
+        begin += stride
+    return found
+
+
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_encoder_decoders_fill_holes(family: str, bytewise: Tokenizer) -> None:
+    if family == "t5":
+        tokenizer = with_tokens(bytewise, "<extra_id_0>", pad_token="<pad>")
+        hole, frame = tokenizer.encode("<extra_id_0>", specials=True)[0], ([], [tokenizer.end_id])
+    else:
+        tokenizer = with_tokens(bytewise, cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]")
+        hole, frame = tokenizer.mask_id, ([tokenizer.id_of("cls_token")], [tokenizer.id_of("sep_token")])
+    model = random_model(family, tokenizer.size)
+    documents = [*lines(3), Document("The end.", "c.txt", 1, "end")]
+    ids = [int(id) for part in token_stream(documents, tokenizer) for id in part.ids]
+    window = 20
+    expected = []
+    for begin, end, first, last in holes(ids, tokenizer.special_ids, window - sum(map(len, frame)), 10):
+        source = torch.tensor([[*frame[0], *ids[begin:first], hole, *ids[last:end], *frame[1]]])
+        for at in range(first, last):
+            written = [hole, *ids[first:at]] if family == "t5" else ids[begin:at]
+            with torch.no_grad():
+                h_D = model(source, torch.tensor([[model.start_id, *written]]))[:, -1:]
+                expected.append(-float(model.output(h_D)[0, 0].double().log_softmax(-1)[ids[at]]))
+    for batch in (1, 7):
+        found = evaluate(model, tokenizer, documents, window=window, stride=10, batch=batch)
+        assert (found.tokens, found.pseudo) == (len(expected), True)
+        assert found.loss == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+
+
+def test_other_encoder_decoders_continue(bytewise: Tokenizer) -> None:
+    """The source holds what a window scored before, the target what it scores now: a likelihood."""
+    model = random_model("transformer", bytewise.size)
+    ids = [int(id) for part in token_stream(lines(4), bytewise) for id in part.ids]
+    expected, reached = [], 1
+    for begin in range(0, len(ids), 10):
+        end = min(begin + 20, len(ids))
+        source = torch.tensor([[*ids[begin:reached], bytewise.end_id]])
+        for at in range(reached, end):
+            with torch.no_grad():
+                h_D = model(source, torch.tensor([[model.start_id, *ids[reached:at]]]))[:, -1:]
+                expected.append(-float(model.output(h_D)[0, 0].double().log_softmax(-1)[ids[at]]))
+        reached = end
+        if end == len(ids):
+            break
+    for batch in (1, 3):
+        found = evaluate(model, bytewise, lines(4), window=20, stride=10, batch=batch)
+        assert (found.tokens, found.pseudo) == (len(expected), False)
+        assert found.loss == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+
+
 def test_what_cannot_be_scored(framing: Tokenizer, bytewise: Tokenizer) -> None:
     bert = random_model("bert", framing.size)
     with pytest.raises(UserError, match="names no mask token"):

@@ -25,8 +25,8 @@ from yuwen.app.run_folder import difference
 from yuwen.app.train import corpora, train
 from yuwen.data import Corpus
 from yuwen.errors import UserError
-from yuwen.evaluation import evaluate, token_stream
-from yuwen.models import FAMILIES, LeftToRight
+from yuwen.evaluation import evaluate, teller_of, token_stream
+from yuwen.models import FAMILIES
 from yuwen.training.logging import read_metrics
 
 _RESULT = "compare.json"  # in a run's folder: what it was measured to be
@@ -222,7 +222,7 @@ def _measured(run: Path, held_out: Corpus) -> dict[str, Any]:
     loaded = load(run)
     assert loaded.tokenizer is not None
     every = 1
-    if not isinstance(loaded.model, LeftToRight):
+    if teller_of(loaded.model, loaded.tokenizer) is not None:
         count = sum(len(part.ids) for part in token_stream(held_out.documents(), loaded.tokenizer))
         every = max(1, count // _HIDDEN)
     score = evaluate(loaded.model, loaded.tokenizer, held_out.documents(), every=every)

@@ -50,6 +50,11 @@ class Feed(Protocol):
         """What the shards hold, once they are made."""
         ...
 
+    @property
+    def labels(self) -> list[str]:
+        """Names of the classes, where rows have some."""
+        ...
+
     def documents(self) -> Iterator[Document]:
         """What a tokenizer learns from."""
         ...
@@ -83,6 +88,10 @@ class TextFeed:
     @property
     def meta(self) -> Meta:
         return self.shards.meta
+
+    @property
+    def labels(self) -> list[str]:
+        return []
 
     def documents(self) -> Iterator[Document]:
         return self.training.documents()
@@ -129,6 +138,10 @@ class RowFeed:
     @property
     def meta(self) -> RowMeta:
         return self.shards.meta
+
+    @property
+    def labels(self) -> list[str]:
+        return self.shards.meta.labels
 
     def documents(self) -> Iterator[Document]:
         return field_texts(self.training, self.fields)

@@ -57,7 +57,9 @@ def fit(
     where = f"model.family={family(config.MODEL_TYPE).name}"
     if kind is None:
         fitting = ", ".join(other for other in OBJECTIVES if trains(other, config.reads))
-        raise UserError(f"objective.name={name} cannot train {where}, which reads {_READING[config.reads]}: {fitting}")
+        raise UserError(
+            f"objective.name={name} cannot train {where}, which reads {_READING[config.reads]}: use {fitting}"
+        )
     if isinstance(config, EncoderConfig):
         lacking = sorted((_HEADS.get(name, frozenset()) & set(config.HEADS)) - config.answers - {"pooler"})
         if lacking:

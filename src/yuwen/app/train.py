@@ -205,7 +205,7 @@ class _Job:
         if saved is not None:
             return resumed(self.recipe, saved.folder)
         assert self.recipe.objective is not None
-        labels = feed.meta.labels if self.recipe.objective.name == "classify" else None
+        labels = feed.labels if self.recipe.objective.name == "classify" else None
         if self.origin is not None:
             return begun_from(self.recipe, self.origin, tokenizer, labels, self.say)
         return fresh(self.recipe, tokenizer, labels, self.processes.world)

@@ -23,7 +23,7 @@ from torch import Tensor
 from yuwen.errors import UserError
 from yuwen.evaluation.part import Part
 from yuwen.evaluation.tokens import Tokens
-from yuwen.models import Encoder, Model
+from yuwen.models import Encoder
 from yuwen.tokens import Tokenizer
 
 
@@ -164,10 +164,3 @@ def told(
     for cases in batches(hidden(views(tokens, seen, min(stride, seen)), teller.span, special, every), batch):
         nats = float(teller.nats(cases).sum(dtype=torch.float64))
         yield Part(nats, sum(case.last - case.first for case in cases), sum(case.bytes for case in cases))
-
-
-def teller_of(model: Model, tokenizer: Tokenizer) -> Teller:
-    """How this model tells what is hidden. UserError if it cannot."""
-    if isinstance(model, Encoder):
-        return MaskedWord(model, tokenizer)
-    raise UserError(f"a {model.config.MODEL_TYPE} gives no single token a probability")

@@ -19,13 +19,16 @@ import numpy as np
 import torch
 
 from yuwen.errors import UserError
+from yuwen.evaluation.in_order import InOrder
+from yuwen.evaluation.pairs import continued, filler
 from yuwen.evaluation.part import Part
-from yuwen.evaluation.pseudo import teller_of, told
+from yuwen.evaluation.pseudo import MaskedWord, Teller, told
 from yuwen.evaluation.tokens import Tokens, token_stream
 from yuwen.evaluation.windows import Window, windows
-from yuwen.models import LeftToRight, Model
+from yuwen.models import Encoder, EncoderDecoder, LeftToRight, Model, left_to_right
 from yuwen.models.inference import inference
 from yuwen.models.left_to_right import Cache
+from yuwen.models.xlnet import TwoStream
 from yuwen.text import Document
 from yuwen.tokens import Tokenizer
 
@@ -61,26 +64,38 @@ def evaluate(
 
     `window` (default: the model's context, at most 2048) tokens are read at once, a new window begins every `stride`
     (default: half a window), `batch` windows (default: about 8192 tokens) are scored together. A model that reads both
-    sides tells each token in turn from all others of its window, one forward pass each (`Score.pseudo`): `every` n-th
-    token is enough for an estimate. One that carries a state takes it from window to window (stride = window): each
-    token but the first is told from the whole text before it.
+    sides tells each token in turn from all others of its window, one forward pass each (`Score.pseudo`), or each span
+    of an encoder–decoder's: `every` n-th is enough for an estimate. One that carries a state takes it from window to
+    window (stride = window): each token but the first is told from the whole text before it.
     Raises UserError if there is nothing to score, a token stands for what the tokenizer cannot write, or the scores
     are not numbers.
     """
     window, stride = window_and_stride(model.config.context, window, stride, carries=model.config.CARRIES)
     batch = _batch(window, batch)
     tokens = (_known(part) for part in token_stream(documents, tokenizer))
-    if isinstance(model, LeftToRight):
-        if every != 1:
-            raise UserError(f"every={every}: a {model.config.MODEL_TYPE} scores all tokens at once: leave it out")
-        score = _summed(model, _exactly(model, tokens, window, stride, batch))
-    else:
-        teller = teller_of(model, tokenizer)
+    teller = teller_of(model, tokenizer)
+    if teller is not None:
         parts = told(teller, tokens, tokenizer.special_ids, window, stride, batch, every)
-        score = _summed(model, parts, pseudo=True)
+    elif every != 1:
+        raise UserError(f"every={every}: a {model.config.MODEL_TYPE} scores all tokens at once: leave it out")
+    elif isinstance(model, EncoderDecoder):
+        parts = continued(model, tokenizer, windows(tokens, window, stride), batch)
+    else:
+        reader = InOrder(model) if isinstance(model, TwoStream) else left_to_right(model, "tell a token's probability")
+        parts = _exactly(reader, tokens, window, stride, batch)
+    score = _summed(model, parts, pseudo=teller is not None)
     if not math.isfinite(score.loss):
         raise UserError("the loss is not a finite number: the model's weights are damaged or its training diverged")
     return score
+
+
+def teller_of(model: Model, tokenizer: Tokenizer) -> Teller | None:
+    """How a model tells what is hidden from it; None for one that is scored from left to right."""
+    if isinstance(model, EncoderDecoder):
+        return filler(model, tokenizer)
+    if isinstance(model, Encoder) and not isinstance(model, TwoStream):
+        return MaskedWord(model, tokenizer)
+    return None
 
 
 class Evaluator:
@@ -157,11 +172,15 @@ def _known(tokens: Tokens) -> Tokens:
     return tokens
 
 
-def _exactly(model: LeftToRight, tokens: Iterable[Tokens], window: int, stride: int, batch: int) -> Iterator[Part]:
+def _exactly(
+    model: LeftToRight | InOrder, tokens: Iterable[Tokens], window: int, stride: int, batch: int
+) -> Iterator[Part]:
     """What a model from left to right gives each token that a window scores."""
     cache: Cache | None = None
     groups = _batches(windows(tokens, window, stride), batch)
-    if model.config.CARRIES:  # each begins with the last token of the one before, which has not been read yet
+    if (
+        isinstance(model, LeftToRight) and model.config.CARRIES
+    ):  # each begins with the last token of the one before, which has not been read yet
         cache, size = model.new_cache(), window * batch
         groups = ([one] for one in windows(tokens, size + 1, size))
     for group in groups:
@@ -196,7 +215,7 @@ def _batches(windows: Iterator[Window], batch: int) -> Iterator[list[Window]]:
             yield group
 
 
-def _nats(model: LeftToRight, group: list[Window], cache: Cache | None) -> float:
+def _nats(model: LeftToRight | InOrder, group: list[Window], cache: Cache | None) -> float:
     """Summed -log p of the scored tokens; the softmax in fp32, the sum in fp64, logits never held all at once."""
     device = next(model.parameters()).device
     ids_BT = torch.from_numpy(np.stack([window.ids for window in group])).long().to(device)

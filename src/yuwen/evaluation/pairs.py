@@ -1,0 +1,104 @@
+"""Encoder–decoders on the scale of the others. How depends on what the tokenizer shows that they learnt to do.
+
+    spans      T5 (sentinels)   source  a b <0> f g       target  <0> c d e
+    infilling  BART (a mask)    source  a b [MASK] f g    target  a b c d e f g
+    continued  all others       source  a b c             target  d e f g
+
+Spans of three tokens are hidden in turn, each told token by token from both sides: a pseudo-likelihood, as that of
+masked words is (`evaluation.pseudo`). What continues a beginning is told from what stands before it: a likelihood.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from yuwen.data import Frame
+from yuwen.evaluation.part import Part
+from yuwen.evaluation.pseudo import Hidden
+from yuwen.evaluation.windows import Window
+from yuwen.models import EncoderDecoder
+from yuwen.tokens import Tokenizer
+
+_SPAN = 3  # the mean span that both T5 and BART learnt to fill (Raffel et al. 2020, 3.1.4; Lewis et al. 2020, 2.2)
+_SENTINEL = b"<extra_id_0>"
+
+
+class Spans:
+    """T5: the span alone is written, behind the sentinel that stands for it."""
+
+    span = _SPAN
+
+    def __init__(self, model: EncoderDecoder, tokenizer: Tokenizer, sentinel: int) -> None:
+        self.model, self.hole, self.frame = model, sentinel, Frame.of(tokenizer, "pairs")
+        self.room = len(self.frame.before) + len(self.frame.after)
+
+    def nats(self, cases: Sequence[Hidden]) -> Tensor:
+        hidden_BU = np.stack([case.view.ids[case.first : case.last] for case in cases])
+        begun = np.array([self.model.start_id, self.hole])
+        target = np.stack([np.concatenate([begun, row[:-1]]) for row in hidden_BU])
+        h_BUD = _read(self.model, with_hole(cases, self.frame, self.hole), target)[:, 1:]
+        return _nats(self.model, h_BUD, hidden_BU)
+
+
+class Infilling:
+    """BART: the whole text is written again, and the span counted."""
+
+    span = _SPAN
+
+    def __init__(self, model: EncoderDecoder, tokenizer: Tokenizer, mask: int) -> None:
+        self.model, self.hole, self.frame = model, mask, Frame.of(tokenizer, "pairs")
+        self.room = len(self.frame.before) + len(self.frame.after)
+
+    def nats(self, cases: Sequence[Hidden]) -> Tensor:
+        target = np.stack([np.concatenate([[self.model.start_id], case.view.ids[:-1]]) for case in cases])
+        h_BTD = _read(self.model, with_hole(cases, self.frame, self.hole), target)
+        h_BUD = torch.stack([h_BTD[row, case.first : case.last] for row, case in enumerate(cases)])
+        return _nats(self.model, h_BUD, np.stack([case.view.ids[case.first : case.last] for case in cases]))
+
+
+def filler(model: EncoderDecoder, tokenizer: Tokenizer) -> Spans | Infilling | None:
+    """How this model fills holes; None if it never learnt to."""
+    sentinel = next((id for id in tokenizer.special_ids if tokenizer.token_bytes(id) == _SENTINEL), None)
+    if sentinel is not None:
+        return Spans(model, tokenizer, sentinel)
+    return None if tokenizer.mask_id is None else Infilling(model, tokenizer, tokenizer.mask_id)
+
+
+def continued(model: EncoderDecoder, tokenizer: Tokenizer, windows: Iterator[Window], batch: int) -> Iterator[Part]:
+    """What each window scores, as the target of a source that holds what stands before."""
+    frame = Frame.of(tokenizer, "pairs")
+    for _, equal in itertools.groupby(windows, key=lambda window: (len(window.ids), window.first)):
+        while group := list(itertools.islice(equal, batch)):
+            first = group[0].first
+            source = np.stack([np.concatenate([frame.before, one.ids[:first], frame.after]) for one in group])
+            told = np.stack([one.ids[first:] for one in group])
+            target = np.concatenate([np.full((len(told), 1), model.start_id), told[:, :-1]], axis=1)
+            nats = _nats(model, _read(model, source, target), told).sum(dtype=torch.float64)
+            yield Part(float(nats), told.size, sum(one.bytes for one in group))
+
+
+def with_hole(cases: Sequence[Hidden], frame: Frame, hole: int) -> np.ndarray:
+    """The sources: each view with one token in place of what is hidden, [B, S]."""
+    return np.stack(
+        [
+            np.concatenate([frame.before, case.view.ids[: case.first], [hole], case.view.ids[case.last :], frame.after])
+            for case in cases
+        ]
+    )
+
+
+def _read(model: EncoderDecoder, source: np.ndarray, target: np.ndarray) -> Tensor:
+    device = next(model.parameters()).device
+    ids_BS, ids_BT = (torch.from_numpy(ids.astype(np.int64)).to(device) for ids in (source, target))
+    return model(ids_BS, ids_BT)
+
+
+def _nats(model: EncoderDecoder, h_BUD: Tensor, told_BU: np.ndarray) -> Tensor:
+    targets_N = torch.from_numpy(told_BU.astype(np.int64)).flatten().to(h_BUD.device)
+    return F.cross_entropy(model.output(h_BUD).flatten(0, 1).float(), targets_N, reduction="none")
