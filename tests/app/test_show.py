@@ -20,7 +20,7 @@ SENTENCES = [
     "The cat sat on the mat.",
     "你好吗？",
 ]
-ROWS = ("seq2seq", "contrastive")
+ROWS = ("seq2seq", "contrastive", "classify")
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +33,12 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def rows(text: Path) -> Path:
     path = text.parent / "rows.jsonl"
-    made = [{"zh": SENTENCES[n % 5] + str(n), "en": f"sentence number {n}"} for n in range(30)]
+    made = [{"zh": SENTENCES[n % 5] + str(n), "en": f"sentence number {n}", "kind": "ab"[n % 2]} for n in range(30)]
     path.write_text("\n".join(json.dumps(row) for row in made), encoding="utf-8")
     return path
 
 
-@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name not in (*ROWS, "classify")])
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name not in ROWS])
 def test_every_objective_of_text_can_be_seen(name: str, text: Path) -> None:
     found = show(str(text), name, length=48)
     assert found.objective["name"] == name and len(found.examples) == 3
@@ -69,6 +69,8 @@ def test_rows(rows: Path) -> None:
     assert alike["positive"].startswith("[CLS]sentence number")
     alone = show(str(rows), "contrastive", fields="text=en").examples[0]
     assert "other dropout" in alone["positive"]
+    labelled = show(str(rows), "classify", fields="text=en,label=kind").examples[0]
+    assert labelled["after"] == f"[CLS]{labelled['before']}[SEP]" and labelled["answer"] in "ab"
 
 
 def test_a_tokenizer_of_ones_own(text: Path, tmp_path: Path) -> None:

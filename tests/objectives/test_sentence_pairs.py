@@ -43,7 +43,9 @@ def may_begin(samples: Sample, row: int, place: int, width: int) -> bool:
     flags = samples.flags[row, 1:width]
     within = (flags & DOCUMENT) == 0
     sentences = within & ((flags & SENTENCE) != 0)
-    allowed = sentences if sentences.any() else within if within.any() else np.ones(width - 1, bool)
+    places = np.arange(1, width)
+    middle = sentences & (places >= width // 4) & (places < width - width // 4)
+    allowed = next(mask for mask in (middle, sentences, within, places > 0) if mask.any())
     return bool(allowed[place - 1])
 
 

@@ -32,6 +32,9 @@ _VOCABULARY = 4096
 _ROWS = 8  # of a batch at least, so that rows which borrow from one another have others
 
 
+_READS: tuple[Reads, ...] = ("both", "permuted", "forwards", "pairs")  # whose batches are shown, if there are several
+
+
 class _Asked(Config):
     objective: ObjectiveConfig
 
@@ -72,7 +75,7 @@ def show(
     if words not in get_args(Words):
         raise UserError(f"--words {words}: one of {', '.join(get_args(Words))}")
     config = _Asked.parse("", merge({"objective": {"name": name}}, [f"objective.{setting}" for setting in settings]))
-    reads = next(reads for reads in get_args(Reads) if trains(name, reads))
+    reads = next(reads for reads in _READS if trains(name, reads))
     kind = trains(name, reads)
     columns = _columns(name, fields) if kind is not None and kind.rows else None
     text = _beginning(corpus(data, field=columns.first if columns else field, encoding=encoding))
@@ -80,15 +83,16 @@ def show(
     objective = build_objective(config.objective, cutter, reads)
     with tempfile.TemporaryDirectory(prefix="yuwen-show-") as folder:
         samples: Any
+        labels: Sequence[str] = ()
         if columns is not None:
             shards = prepare_rows(text, columns, cutter, out=f"{folder}/data")
-            count = min(count, len(shards))
+            count, labels = min(count, len(shards)), shards.meta.labels
             samples = Records(shards, length, group=count, seed=seed).samples(np.arange(count))
         else:
             windows = Windows(prepare(text, cutter, out=f"{folder}/data", words=cast(Words, words)), length, seed=seed)
             samples = windows.samples(np.arange(max(count, _ROWS)))
         batch = objective.prepare(samples, np.random.default_rng(seed))
-        examples = [_EXAMPLE[name](_Row(cutter, batch, samples, row)) for row in range(count)]
+        examples = [_EXAMPLE[name](_Row(cutter, batch, samples, row, labels)) for row in range(count)]
     return Shown(config.objective.model_dump(mode="json"), origin, cutter.size, length, examples)
 
 
@@ -98,7 +102,7 @@ def _columns(name: str, fields: str | None) -> FieldsConfig:
         return parse_fields(fields)
     if name == "seq2seq":
         raise UserError("seq2seq learns from two columns: name them, as in --fields source=zh,target=en")
-    return FieldsConfig(text="text")
+    return FieldsConfig(text="text", label="label") if name == "classify" else FieldsConfig(text="text")
 
 
 def _beginning(whole: Corpus) -> Corpus:
@@ -125,8 +129,8 @@ def _tokenizer(source: str | None, text: Corpus, specials: Sequence[str]) -> tup
 class _Row:
     """One row of a batch, beside the sample it was made from."""
 
-    def __init__(self, tokenizer: Tokenizer, batch: Batch, samples: Any, row: int) -> None:
-        self.tokenizer, self.samples, self.row = tokenizer, samples, row
+    def __init__(self, tokenizer: Tokenizer, batch: Batch, samples: Any, row: int, labels: Sequence[str]) -> None:
+        self.tokenizer, self.samples, self.row, self.labels = tokenizer, samples, row, labels
         self.held = {name: tensor.numpy() for name, tensor in batch.tensors.items()}
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -217,6 +221,15 @@ def _contrastive(row: _Row) -> dict[str, Any]:
     return {"before": before, "after": texts[first], **alike}
 
 
+def _classify(row: _Row) -> dict[str, Any]:
+    texts = [row.text(texts[row.row]) for texts in row.samples.fields.values()]
+    return {
+        "before": " | ".join(texts),
+        "after": row.text(row["ids"][row["keep"]]),
+        "answer": row.labels[row["labels"]],
+    }
+
+
 _EXAMPLE: dict[str, Callable[[_Row], dict[str, Any]]] = {
     "causal": _causal,
     "prefix": _prefix,
@@ -228,4 +241,5 @@ _EXAMPLE: dict[str, Callable[[_Row], dict[str, Any]]] = {
     "denoising": _pair,
     "seq2seq": _seq2seq,
     "contrastive": _contrastive,
+    "classify": _classify,
 }

@@ -107,10 +107,14 @@ class SentencePairs:
 def cut(samples: Sample, width: int, rng: np.random.Generator) -> np.ndarray:
     """Where to cut each row's first `width` tokens in two: int64 [B], a place that begins the second piece.
 
-    A sentence of the same document begins there; where a row has none, any token that begins no document.
+    A sentence of the same document begins there, in the middle half if one does, so that both pieces are worth reading
+    and other rows have a sentence that begins early enough to stand for the second; where a row has no sentence, any
+    token that begins no document.
     """
     inside_BT = np.arange(width) > 0
+    middle_BT = (np.arange(width) >= width // 4) & (np.arange(width) < width - width // 4)
     flags_BT = samples.flags[:, :width]
     within_BT = ((flags_BT & DOCUMENT) == 0) & inside_BT
     anywhere_BT = np.broadcast_to(inside_BT, flags_BT.shape)
-    return pick(rng, within_BT & ((flags_BT & SENTENCE) != 0), within_BT, anywhere_BT)
+    sentences_BT = within_BT & ((flags_BT & SENTENCE) != 0)
+    return pick(rng, sentences_BT & middle_BT, sentences_BT, within_BT, anywhere_BT)
