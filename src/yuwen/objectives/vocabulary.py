@@ -29,7 +29,7 @@ SPECIAL_TOKENS: dict[str, tuple[str, ...]] = {
     "masked": (*_FRAME, "[MASK]"),
     "next_sentence": (*_FRAME, "[MASK]"),
     "sentence_order": (*_FRAME, "[MASK]"),
-    "permuted": _FRAME,
+    "permuted": (*_FRAME, "[MASK]"),  # not learnt from: it is how a person asks for a word
     "contrastive": _FRAME,
     "classify": _FRAME,
 }
