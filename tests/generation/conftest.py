@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 import torch
 from generation_models import TEXT, random_model
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
-from yuwen.models import FAMILIES, Decoder
+from yuwen.models import FAMILIES, LeftToRight
 from yuwen.tokens import Tokenizer, TokenizerConfig, train
 
 
@@ -17,13 +18,19 @@ def tokenizer() -> Tokenizer:
     return train([TEXT], TokenizerConfig(vocabulary=320))
 
 
-@pytest.fixture(
-    scope="session",
-    params=sorted(
-        name for name, family in FAMILIES.items() if family.config.READS == "forwards" and not family.config.COUNTS
-    ),
+FORWARDS = sorted(
+    name for name, family in FAMILIES.items() if family.config.READS == "forwards" and not family.config.COUNTS
 )
-def model(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> Decoder:
+
+
+@pytest.fixture(scope="session", params=FORWARDS)
+def model(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> LeftToRight:
+    return random_model(request.param, tokenizer.size)
+
+
+@pytest.fixture(scope="session", params=[name for name in FORWARDS if name in CONFIG_MAPPING_NAMES])
+def published_model(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> LeftToRight:
+    """One of a family that transformers has too."""
     return random_model(request.param, tokenizer.size)
 
 

@@ -31,10 +31,12 @@ def theirs(model: Decoder, folder: Path) -> Any:
 
 
 @pytest.mark.parametrize("penalty", [1.0, 1.3])
-def test_greedy_equals_transformers(model: Decoder, tokenizer: Tokenizer, tmp_path: Path, penalty: float) -> None:
-    reference = theirs(model, tmp_path)
+def test_greedy_equals_transformers(
+    published_model: Decoder, tokenizer: Tokenizer, tmp_path: Path, penalty: float
+) -> None:
+    reference = theirs(published_model, tmp_path)
     sampling = GREEDY.model_copy(update={"repetition_penalty": penalty})
-    ours = generate(model, ids_of(tokenizer), sampling, tokenizer=tokenizer)
+    ours = generate(published_model, ids_of(tokenizer), sampling, tokenizer=tokenizer)
     for prompt, generation in zip(ids_of(tokenizer), ours, strict=True):
         settings = transformers.GenerationConfig(
             do_sample=False,

@@ -62,7 +62,7 @@ def read_pooling(folder: Path) -> Pooling | None:
     if not (folder / "modules.json").is_file():
         return None
     paths = _modules(folder / "modules.json")
-    config = config_from_published(read_json(folder / "config.json"), str(folder / "config.json"))
+    config: Any = config_from_published(read_json(folder / "config.json"), str(folder / "config.json"))
     _refuse_prompt(folder / "config_sentence_transformers.json")
     length, lower = _encoder(folder, config)
     mode = _mode(folder / paths["Pooling"] / "config.json", config.width)

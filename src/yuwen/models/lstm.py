@@ -35,7 +35,7 @@ def build(config: LstmConfig, generator: torch.Generator | None = None) -> Recur
     """An LSTM with fresh weights."""
     model = recurrent.build(config, LSTM, generator)
     with torch.no_grad():
-        for layer in model.blocks:
+        for layer in model.layers:
             if not layer.bias.is_meta:
                 layer.bias[layer.hidden : 2 * layer.hidden] = 1.0  # the forget gate's
     return model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -113,7 +113,7 @@ class Recurrent(LeftToRight):
         stretches = pieces(mask, B, T, before.length, ids_BT.device)
         h_BTH = self.input_dropout(self.word_dropout(self.embedding(ids_BT), ids_BT))
         states = []
-        for n, layer in enumerate(self.blocks):
+        for n, layer in enumerate(self.layers):
             h_BTH, state = read(layer, h_BTH if n == 0 else self.dropout(h_BTH), before.states[n], stretches)
             states.append(state)
         before.put(states, T)
@@ -125,7 +125,12 @@ class Recurrent(LeftToRight):
 
     def new_cache(self) -> RecurrentCache:
         """No states yet: before the first token."""
-        return RecurrentCache([layer.STATE for layer in self.blocks])
+        return RecurrentCache([layer.STATE for layer in self.layers])
+
+    @property
+    def layers(self) -> Sequence[Recurrence]:
+        """The blocks, by their own type."""
+        return cast("Sequence[Recurrence]", self.blocks)
 
 
 def build(config: RecurrentConfig, layer: type[Recurrence], generator: torch.Generator | None) -> Recurrent:

@@ -38,7 +38,7 @@ class Recurrence(nn.Module):
         self.bias = nn.Parameter(torch.zeros(self.GATES * hidden))
 
     def forward(self, x_BTD: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        recurrent = self.recurrent
+        recurrent: Tensor = self.recurrent
         if self.training and self.weight_drop:
             recurrent = dropout(recurrent, self.weight_drop)
         return self.read(x_BTD, state or self.start(x_BTD), recurrent)

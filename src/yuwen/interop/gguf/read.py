@@ -42,7 +42,7 @@ def load_gguf(path: Path | GGUFFile, dtype: torch.dtype | None = torch.float32) 
     with torch.device("meta"):
         model = build(config)
     entries = entries_of(model)
-    table = names(architecture, config.heads, getattr(config, "kv_heads", config.heads))
+    table = names(architecture, model.config.heads, getattr(model.config, "kv_heads", model.config.heads))
     places = _matched(file, model, entries, table)
     tokenizer = _tokenizer(file)
     check_fit(tokenizer, model, str(file.path))
