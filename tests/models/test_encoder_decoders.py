@@ -250,7 +250,7 @@ def test_padding_of_the_source_changes_nothing(case: str) -> None:
     torch.testing.assert_close(padded[0], logits(model, source[:1], target[:1])[0], atol=1e-5, rtol=0)
 
 
-@every_case
+@every_family
 def test_one_batch_can_be_learnt_by_heart(case: str) -> None:
     model = build(case_config(case), torch.Generator().manual_seed(0))
     assert isinstance(model, EncoderDecoder)

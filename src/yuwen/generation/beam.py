@@ -60,7 +60,8 @@ class Search:
         sums_NV = torch.tensor([[beam.log_p] for beam in self.live], device=log_p_NV.device) + log_p_NV
         candidates = min(self.width * (1 + max(1, len(self.end_ids))), sums_NV.numel())
         best = sums_NV.flatten().topk(candidates)
-        grown, parents = [], []
+        grown: list[Beam] = []
+        parents: list[int] = []
         for rank, (log_p, place) in enumerate(zip(best.values.tolist(), best.indices.tolist(), strict=True)):
             parent, id = divmod(place, sums_NV.shape[1])
             beam = Beam((*self.live[parent].ids, id), log_p)
