@@ -11,6 +11,7 @@ from yuwen.nn.cache import KeyValueCache
 from yuwen.nn.linear import together
 from yuwen.nn.mask import Allowed
 from yuwen.nn.position import Rotation, rotate
+from yuwen.nn.rows import whole_attention
 from yuwen.nn.strips import causal_attention
 
 _LONGEST = 1024  # beyond this the scores of one layer outgrow the processor's cache, and the flash kernel wins
@@ -19,10 +20,10 @@ _LONGEST = 1024  # beyond this the scores of one layer outgrow the processor's c
 class ScaledDotProduct(nn.Module):
     """softmax(Q K^T / sqrt(K)) V (eq. 1), for grouped queries too (Ainslie et al. 2023): H / G queries share a key.
 
-    q [B, H, T, K], k and v [B, G, S, K] -> [B, H, T, K]. Three routes to the same sum: compiled training in bfloat16
+    q [B, H, T, K], k and v [B, G, S, K] -> [B, H, T, K]. Four routes to the same sum: compiled training in bfloat16
     by a kernel of our own (`nn.fused`), other causal training and bfloat16 prefill on a CPU in strips of query rows
-    (`nn.strips`), everything else through PyTorch's kernel. `scale` takes the place of 1 / sqrt(K) (Gemma 3's
-    query_pre_attn_scalar).
+    (`nn.strips`), what sees both sides in bfloat16 there in whole rows (`nn.rows`), everything else through PyTorch's
+    kernel. `scale` takes the place of 1 / sqrt(K) (Gemma 3's query_pre_attn_scalar).
     """
 
     def __init__(self, *, dropout: float = 0.0, scale: float | None = None) -> None:
@@ -38,14 +39,18 @@ class ScaledDotProduct(nn.Module):
         if allowed.causal and on_cpu and strips and q_BHTK.shape[2] <= _LONGEST:
             return causal_attention(q_BHTK, k_BGSK, v_BGSK, rate, self.scale)
         B, H, T, K = q_BHTK.shape
-        G = k_BGSK.shape[1]
+        G, table = k_BGSK.shape[1], allowed.table
+        both_sides = not allowed.causal and (table is None or table.shape[2] == 1)  # padding at most
+        if both_sides and on_cpu and q_BHTK.dtype == torch.bfloat16 and T > 1 and max(T, k_BGSK.shape[2]) <= _LONGEST:
+            keep_BS = None if table is None else table[:, 0, 0].expand(B, -1)
+            return whole_attention(q_BHTK, k_BGSK, v_BGSK, keep_BS, rate, self.scale)
         if T == 1 and not allowed.causal:  # the queries that share a key as rows: in bfloat16 a fifth of the time
             q_BHTK = q_BHTK.reshape(B, G, H // G, K)
         mixed_BHTK = F.scaled_dot_product_attention(
             q_BHTK,
             k_BGSK,
             v_BGSK,
-            attn_mask=allowed.table,
+            attn_mask=table,
             dropout_p=rate,
             is_causal=allowed.causal,
             scale=self.scale,
