@@ -42,7 +42,65 @@ def test_overrides() -> None:
     assert values == {"data": {"train": "a"}, "train": None}
 
 
+OWN = {
+    "model.family=qwen3": "causal",
+    "model.family=lstm": "causal",
+    "model.family=bert": "next_sentence",
+    "model.family=bert model.next_sentence=false": "masked",
+    "model.family=roberta": "masked",
+    "model.family=distilbert": "masked",
+    "model.family=albert": "sentence_order",
+    "model.family=xlnet": "permuted",
+    "model.family=t5": "span",
+    "model.family=bart": "denoising",
+    "model.family=transformer model.encoder_layers=0": "causal",
+    "model.family=transformer data.fields.source=a data.fields.target=b": "seq2seq",
+    "model.family=llama data.fields.text=a data.fields.label=b": "classify",
+    "model.family=roberta data.fields.anchor=a data.fields.positive=b": "contrastive",
+}
+
+
+@pytest.mark.parametrize("overrides", OWN, ids=str)
+def test_a_family_brings_its_own_objective(overrides: str) -> None:
+    recipe = parse_recipe(merge(LEAST, overrides.split(" ")))
+    assert recipe.objective is not None and recipe.objective.name == OWN[overrides]
+    assert parse_recipe(recipe.plain()) == recipe  # what recipe.yaml shows is the same recipe
+
+
+def test_settings_without_a_name_are_those_of_the_own_objective() -> None:
+    recipe = parse_recipe(merge(LEAST, ["model.family=t5", "objective.mean_span=5"]))
+    assert recipe.plain()["objective"] == {"name": "span", "rate": 0.15, "mean_span": 5.0}
+
+
+def test_an_objective_asks_for_its_special_tokens() -> None:
+    assert parse_recipe(LEAST).tokenizer.specials == ()
+    assert "[MASK]" in parse_recipe(merge(LEAST, ["model.family=bert"])).tokenizer.specials
+    assert "<extra_id_99>" in parse_recipe(merge(LEAST, ["model.family=t5"])).tokenizer.specials
+    assert parse_recipe(merge(LEAST, ["model.family=bert", "tokenizer.from=runs/a"])).tokenizer.specials == ()
+
+
+def test_a_fresh_encoder_has_the_heads_that_it_learns_by() -> None:
+    for overrides, heads in (("masked", {"masked"}), ("next_sentence", {"masked", "pooler", "next_sentence"})):
+        recipe = parse_recipe(merge(LEAST, ["model.family=bert", f"objective.name={overrides}"]))
+        assert recipe.model_config_for(300).answers == heads  # type: ignore[attr-defined]
+
+
+def test_with_another_model_the_objective_waits_for_it() -> None:
+    assert parse_recipe(merge(LEAST, ["model.from=runs/a"])).objective is None
+
+
 MISTAKES = {
+    "model.family=bert objective.name=causal": "objective.name=causal cannot train model.family=bert, which reads from",
+    "model.family=gpt2 objective.name=masked": "reads from left to right: use causal, prefix, classify",
+    "model.family=transformer": "objective.name=seq2seq learns from rows: give data.fields.source=COLUMN",
+    "data.fields.text=a objective.name=causal": "objective.name=causal learns from running text: leave data.fields out",
+    "data.fields.text=a data.field=b": "leave data.field out",
+    "data.order=stream": "data.order=stream is for models that carry a state, and model.family=qwen3",
+    "model.family=bert model.masked=false objective.name=masked": "trains a masked head, and this model has none",
+    "model.family=bert data.fields.text=a objective.name=contrastive train.micro_tokens=256": "leave train.micro_tokens",
+    "model.family=t5 tokenizer.vocabulary=300": "tokenizer.vocabulary=300 has no room for the 256 bytes: give at least 360",
+    "data.valid=hash:2": "data.valid=hash:2: write hash: and a share",
+    "objective.name=guess": "objective",
     "train.step=5": "unknown key train.step: did you mean steps?",
     "trane.steps=5": "unknown key trane: did you mean train?",
     "model.layer=3": "unknown key model.layer: did you mean layers?",

@@ -100,7 +100,7 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], height: float = 
         "ceiling": TOP,
         "floor": HEIGHT - BOTTOM,
         "levels": [(y(level), _number(level)) for level in levels],
-        "amounts": [(x(amount), amount) for amount in _decades(math.exp(first), math.exp(last))],
+        "amounts": [(x(amount), amount) for amount in _decades(min(amounts), max(amounts))],
         "lines": {name: [(x(at), y(value)) for at, value in points] for name, points in shown.items()},
     }
 

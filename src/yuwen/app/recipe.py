@@ -114,8 +114,12 @@ class Recipe(Config):
         )
         if self.tokenizer.from_ or self.model.get("from"):
             return recipe
-        tokenizer = self.tokenizer.with_specials(special_tokens(recipe.objective.name, config.reads))
-        return recipe.model_copy(update={"tokenizer": tokenizer})
+        specials = special_tokens(recipe.objective.name, config.reads)
+        try:
+            return recipe.model_copy(update={"tokenizer": self.tokenizer.with_specials(specials)})
+        except UserError as error:
+            needs = f"objective.name={recipe.objective.name} needs {len(specials)} special tokens"
+            raise UserError(f"tokenizer.{error} ({needs})") from None
 
     @property
     def family(self) -> str:

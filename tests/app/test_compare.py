@@ -1,0 +1,147 @@
+"""yuwen compare: one text, one budget, one table; what is finished is not repeated, what differs is refused."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from yuwen.app import compare as compare_module
+from yuwen.app.chart import curves
+from yuwen.app.compare import Budget, compare
+from yuwen.app.comparison import table
+from yuwen.cli.main import run as command
+from yuwen.errors import UserError
+
+SHAPE = {"layers": 1, "width": 16, "heads": 2, "ffn": 32}
+TRAIN = {"steps": 4, "batch_tokens": 64, "evaluate_every": 2, "log_every": 1, "compile": "off", "tensorboard": False}
+MODELS: dict[str, dict[str, Any]] = {
+    "llama": {"family": "llama", **SHAPE},
+    "bert": {"family": "bert", **SHAPE},
+    "counts": {"family": "ngram", "order": 2},
+}
+
+
+@pytest.fixture(autouse=True)
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Works in a folder of its own, that has a corpus and three recipes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text("".join(f"{n} the cat sees 二月春风似剪刀。\n" for n in range(80)), encoding="utf-8")
+    for name, model in MODELS.items():
+        values = {"data": {"train": "text.txt", "valid": 0.2}, "tokenizer": {"vocabulary": 300}, "model": model}
+        if name != "counts":
+            values = {**values, "data": {**values["data"], "length": 16}, "train": TRAIN}
+        Path(f"{name}.yaml").write_text(yaml.safe_dump(values))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def compared(*names: str, **settings: Any) -> dict[str, Any]:
+    recipes = [Path(f"{name}.yaml") for name in names]
+    return compare(recipes, out=Path("out"), quiet=True, own_process=False, **settings)
+
+
+def test_a_table_on_one_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    result = compared("llama", "bert", "counts", budget=Budget(tokens=200), seeds=[1, 2])
+    assert result == json.loads(Path("out/compare.json").read_text(encoding="utf-8"))
+    assert [(run["recipe"], run["seed"]) for run in result["runs"]] == [
+        ("llama", 1), ("llama", 2), ("bert", 1), ("bert", 2), ("counts", 1),
+    ]  # fmt: skip
+    rows = {row["recipe"]: row for row in result["rows"]}
+    assert [row["pseudo"] for row in result["rows"]] == [False, False, True]  # honest scores first
+    assert result["rows"][0]["bits_per_byte"] < result["rows"][1]["bits_per_byte"]
+    assert rows["llama"]["tokens"] == rows["bert"]["tokens"] == 3 * 64  # whole steps within the budget
+    bits = [run["bits_per_byte"] for run in result["runs"] if run["recipe"] == "llama"]
+    assert rows["llama"]["bits_per_byte"] == pytest.approx(sum(bits) / 2) and bits[0] != bits[1]
+    assert rows["llama"]["spread"] == pytest.approx(abs(bits[0] - bits[1]))
+    assert rows["counts"]["flops"] is None and rows["counts"]["tokens"] > 200
+    assert rows["llama"]["flops"] == pytest.approx(192 * json.loads(
+        Path("out/llama-1/summary.json").read_text())["flops_per_token"])  # fmt: skip
+    assert all(run["scored_bytes"] for run in result["runs"])
+    curve = result["runs"][0]["curve"]
+    assert [point["tokens"] for point in curve] == [128, 192] and curve[0]["flops"] < curve[1]["flops"]
+    text = Path("out/compare.md").read_text(encoding="utf-8")
+    assert text == table(result["rows"]) and "pseudo" in text and text.count("\n| ") == 4
+    page = Path("out/compare.html").read_text(encoding="utf-8")
+    for picture in page.split("<figure")[1:]:
+        ElementTree.fromstring(picture[picture.index("<svg") : picture.rindex("</svg>") + 6])
+    assert page.count("<figure") == 3 and "llama-2" in page and "http" not in page.replace("http-equiv", "")
+
+    def never(*arguments: Any, **settings: Any) -> None:
+        raise AssertionError("a finished run was repeated")
+
+    monkeypatch.setattr(compare_module, "train", never)
+    assert compared("llama", "bert", "counts", budget=Budget(tokens=200), seeds=[1, 2])["rows"] == result["rows"]
+    with pytest.raises(UserError, match=r"out/llama-1 holds a run of another recipe \(model\.width differs\)"):
+        compared("llama", overrides=["model.width=32"])
+    Path("text.txt").write_text("the text has changed, and is another one now。\n" * 80, encoding="utf-8")
+    with pytest.raises(UserError, match="text that has changed"):
+        compared("llama", budget=Budget(tokens=200))
+
+
+def test_budgets(capsys: pytest.CaptureFixture[str]) -> None:
+    once = compared("llama", budget=Budget(tokens=64))["runs"][0]
+    assert once["tokens"] == 64
+    by_flops = compare(
+        [Path("llama.yaml")], budget=Budget(flops=2.5 * once["flops"]), out=Path("f"), quiet=True, own_process=False
+    )
+    assert by_flops["runs"][0]["tokens"] == 128
+    assert by_flops["runs"][0]["flops"] == pytest.approx(2 * once["flops"])
+    assert "steps: 2" in Path("f/llama-1/recipe.yaml").read_text()
+    with pytest.raises(UserError, match="one budget, not minutes and tokens"):
+        Budget(minutes=1, tokens=5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["llama.yaml", "bert.yaml", "--minutes", "0"], "a budget is more than nothing"),
+        (["llama.yaml", "--seeds", "1,x"], "whole numbers with commas between"),
+        (["llama.yaml", "--seeds", "1,1"], "each seed once"),
+        (["llama.yaml", "llama.yaml"], "two recipes are called llama"),
+        (["llama.yaml", "absent.yaml"], "absent.yaml"),
+        (["llama.yaml", "data.valid=0"], "set data.valid"),
+        (["model.layers=2"], "give recipes to compare"),
+        (["llama.yaml", "--tokens", "5", "--flops", "5"], "one budget"),
+        (["llama.yaml", "--data", "nowhere.txt"], "nowhere.txt"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["compare", *arguments, "--out", "new"]) == 2
+    output = capsys.readouterr()
+    assert not output.out and said in output.err.splitlines()[-1]
+    assert not list(Path("new").glob("*/checkpoint-*"))
+
+
+def test_only_one_text_is_one_scale() -> None:
+    values = yaml.safe_load(Path("bert.yaml").read_text())
+    Path("bert.yaml").write_text(yaml.safe_dump({**values, "data": {**values["data"], "valid": 0.1}}))
+    with pytest.raises(UserError, match=r"bert has data\.valid=0\.1, llama 0\.2: only on the same text"):
+        compared("llama", "bert")
+
+
+def test_each_run_has_a_process_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the command does it: the table on stdout; a mistake inside comes back as one line."""
+    assert command(["compare", "llama.yaml", "--tokens", "64", "--out", "cmd", "train.precision=float32"]) == 0
+    output = capsys.readouterr()
+    assert output.out.startswith("| recipe |") and "| llama |" in output.out and "page: cmd/compare.html" in output.err
+    assert json.loads(Path("cmd/llama-1/compare.json").read_text())["peak_memory_bytes"] > 1 << 20
+
+
+def test_curves_lie_on_logarithmic_amounts() -> None:
+    chart = curves({"a": [(0, 9.0), (10, 3.0), (100, 2.5), (1000, 2.0)], "b": [(100, 2.2)], "none": []})
+    (left, _), (middle, _), (right, _) = chart["lines"]["a"]
+    assert middle - left == pytest.approx(right - middle) and set(chart["lines"]) == {"a", "b"}
+    assert chart["lines"]["b"][0][0] == pytest.approx(middle)
+    assert [amount for _, amount in chart["amounts"]] == [10, 100, 1000]
+    with pytest.raises(ValueError, match="at least one point"):
+        curves({"a": [(0, 1.0)]})
