@@ -92,7 +92,9 @@ def test_words_are_hidden_whole(text: Path) -> None:
         ("masked", ["rat=1"], {}, "unknown key objective.rat: did you mean rate"),
         ("masked", ["rate"], {}, "not an override"),
         ("seq2seq", [], {}, "--fields source=zh,target=en"),
-        ("masked", [], {"words": "jeiba"}, "--words jeiba: one of pieces, jieba"),
+        ("masked", [], {"fields": "text=en"}, "running text: leave --fields out"),
+        ("contrastive", [], {"words": "jieba"}, "learns from rows: leave --field and --words out"),
+        ("masked", [], {"words": "jeiba"}, "words=jeiba: one of pieces, jieba"),
     ],
 )
 def test_mistakes_are_named(text: Path, name: str, settings: list[str], options: dict[str, str], message: str) -> None:

@@ -11,6 +11,7 @@ from data_corpora import lines, memory
 from hypothesis import given
 from hypothesis import strategies as st
 
+from yuwen.cli.main import run
 from yuwen.data import Shards, prepare
 from yuwen.data.shards import DOCUMENT, WORD
 from yuwen.data.words import Segmenter
@@ -96,3 +97,12 @@ def test_a_missing_package_is_named(characters: Tokenizer, tmp_path: Path, monke
     monkeypatch.setitem(sys.modules, "rjieba", None)
     with pytest.raises(UserError, match=r"pip install 'yuwen\[words\]'"):
         prepare(memory(lines(TEXTS)), characters, tmp_path, words="jieba")
+
+
+def test_the_command_takes_it(characters: Tokenizer, tmp_path: Path) -> None:
+    characters.save(tmp_path / "tokenizer")
+    (tmp_path / "text.txt").write_text("\n".join(TEXTS), encoding="utf-8")
+    command = ["data", "prepare", str(tmp_path / "text.txt"), "--tokenizer", str(tmp_path / "tokenizer"), "--out"]
+    assert run([*command, str(tmp_path / "out"), "--words", "jieba"]) == 0
+    assert words_of(Shards(tmp_path / "out"), characters)[:3] == ["我们", "在", "北京大学"]
+    assert run([*command, str(tmp_path / "other"), "--words", "jeiba"]) == 2

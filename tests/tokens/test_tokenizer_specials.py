@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import transformers
 
+from yuwen.cli.main import run
 from yuwen.errors import UserError
 from yuwen.tokens import Tokenizer, TokenizerConfig, train
 
@@ -94,3 +95,12 @@ def test_what_an_objective_needs_is_added_once() -> None:
     assert config.specials == ("[CLS]", "<x>", "[PAD]", "[SEP]", "[MASK]")
     with pytest.raises(UserError, match="no room"):
         TokenizerConfig(vocabulary=260).with_specials(BERT)
+
+
+def test_the_command_takes_them(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("".join(TEXTS), encoding="utf-8")
+    command = ["tokenizer", "train", str(tmp_path / "text.txt"), "--kind", "char", "--out", str(tmp_path / "out")]
+    assert run([*command, "--special", "[PAD]", "--special", "[MASK]"]) == 0
+    tokenizer = Tokenizer.load(tmp_path / "out")
+    assert tokenizer.mask_id is not None and tokenizer.pad_id not in (None, tokenizer.end_id)
+    assert run([*command, "--special", "[MASK]", "--special", "[MASK]"]) == 2

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from yuwen.config import Config, nearest
 from yuwen.data import Corpus, Windows, corpus, prepare
 from yuwen.data.buckets import Records
 from yuwen.data.records import prepare_rows
-from yuwen.data.words import Words
+from yuwen.data.words import known
 from yuwen.errors import UserError
 from yuwen.models.config import Reads
 from yuwen.nn.cross_entropy import IGNORE
@@ -72,12 +72,14 @@ def show(
     """
     if name not in OBJECTIVES:
         raise UserError(f"no such objective {name}: {nearest(name, list(OBJECTIVES))}")
-    if words not in get_args(Words):
-        raise UserError(f"--words {words}: one of {', '.join(get_args(Words))}")
     config = _Asked.parse("", merge({"objective": {"name": name}}, [f"objective.{setting}" for setting in settings]))
     reads = next(reads for reads in _READS if trains(name, reads))
     kind = trains(name, reads)
     columns = _columns(name, fields) if kind is not None and kind.rows else None
+    if columns is None and fields is not None:
+        raise UserError(f"{name} learns from running text: leave --fields out")
+    if columns is not None and (field is not None or words != "pieces"):
+        raise UserError(f"{name} learns from rows: leave --field and --words out, --fields names their columns")
     text = _beginning(corpus(data, field=columns.first if columns else field, encoding=encoding))
     cutter, origin = _tokenizer(tokenizer, text, special_tokens(name, reads))
     objective = build_objective(config.objective, cutter, reads)
@@ -89,7 +91,7 @@ def show(
             count, labels = min(count, len(shards)), shards.meta.labels
             samples = Records(shards, length, group=count, seed=seed).samples(np.arange(count))
         else:
-            windows = Windows(prepare(text, cutter, out=f"{folder}/data", words=cast(Words, words)), length, seed=seed)
+            windows = Windows(prepare(text, cutter, out=f"{folder}/data", words=known(words)), length, seed=seed)
             samples = windows.samples(np.arange(max(count, _ROWS)))
         batch = objective.prepare(samples, np.random.default_rng(seed))
         examples = [_EXAMPLE[name](_Row(cutter, batch, samples, row, labels)) for row in range(count)]
@@ -226,7 +228,7 @@ def _classify(row: _Row) -> dict[str, Any]:
     return {
         "before": " | ".join(texts),
         "after": row.text(row["ids"][row["keep"]]),
-        "answer": row.labels[row["labels"]],
+        "answer": row.labels[int(row["labels"])],
     }
 
 

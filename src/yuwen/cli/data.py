@@ -16,6 +16,8 @@ Field = Annotated[str | None, typer.Option("--field", help="The field that holds
 Encoding = Annotated[str | None, typer.Option("--encoding", help="Of text that is not UTF-8: gb18030, big5, …")]
 Limit = Annotated[int, typer.Option("--limit", min=0, help="How many problems to list; all are counted.")]
 
+Words = Annotated[str, typer.Option("--words", help="Who tells where words start: pieces (the tokenizer's) or jieba.")]
+
 
 @app.command()
 def check(
@@ -76,12 +78,14 @@ def prepare(
     field: Field = None,
     encoding: Encoding = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")] = None,
+    words: Words = "pieces",
 ) -> None:
     """Clean, deduplicate and encode text into memory-mapped shards."""
     import time
 
     from yuwen.data import corpus
     from yuwen.data import prepare as prepared
+    from yuwen.data.words import known
     from yuwen.data.writer import Progress
     from yuwen.tokens import Tokenizer
 
@@ -95,7 +99,8 @@ def prepare(
             note(f"{progress.documents:,} documents, {progress.tokens:,} tokens, {rate:.1f} MB/s")
 
     documents = corpus(data, field=field, encoding=encoding)
-    shards = prepared(documents, Tokenizer.load(tokenizer), out=out, workers=workers, progress=tell)
+    cutter = Tokenizer.load(tokenizer)
+    shards = prepared(documents, cutter, out=out, words=known(words), workers=workers, progress=tell)
     seconds, meta = round(time.perf_counter() - start, 2), shards.meta
     if as_json:
         figures = ("tokens", "documents", "bytes", "unknown", "vocabulary", "dropped")
@@ -121,7 +126,7 @@ def show(
     count: Annotated[int, typer.Option(min=1, help="How many examples.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other examples.")] = 0,
     length: Annotated[int, typer.Option(min=8, help="Ids of a window.")] = 64,
-    words: Annotated[str, typer.Option(help="Who tells where words start: pieces or jieba.")] = "pieces",
+    words: Words = "pieces",
     fields: Annotated[
         str | None,
         typer.Option(help="For seq2seq and contrastive: source=zh,target=en …", metavar="ROLE=COLUMN"),

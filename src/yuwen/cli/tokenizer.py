@@ -22,6 +22,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder to save the tokenizer in.")],
     kind: Annotated[str, typer.Option(help="bpe, wordpiece, unigram, word or char.")] = "bpe",
     vocab: Annotated[int, typer.Option(help="Entries of the vocabulary, special tokens included.")] = 8192,
+    special: Annotated[
+        list[str] | None, typer.Option(help="A further special token, such as [MASK]; once for each.", metavar="TEXT")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Learn a vocabulary from text and save it in the Hugging Face layout."""
@@ -29,7 +32,7 @@ def train(
 
     from yuwen import text, tokens
 
-    config = tokens.TokenizerConfig.parse("tokenizer", {"kind": kind, "vocabulary": vocab})
+    config = tokens.TokenizerConfig.parse("tokenizer", {"kind": kind, "vocabulary": vocab, "specials": special or []})
     start = time.perf_counter()
     tokenizer = tokens.train(tokens.training_texts(text.read(data)), config)
     tokenizer.save(out)

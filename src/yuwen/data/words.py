@@ -7,13 +7,20 @@ Markov model for what it lacks. Whole-word masking reads these marks (Cui et al.
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Literal
+from typing import Literal, cast, get_args
 
 import numpy as np
 
 from yuwen.errors import UserError
 
 Words = Literal["pieces", "jieba"]
+
+
+def known(name: str) -> Words:
+    """The name, if it is one of those. UserError for any other."""
+    if name not in get_args(Words):
+        raise UserError(f"words={name}: one of {', '.join(get_args(Words))}")
+    return cast(Words, name)
 
 
 class Segmenter:
