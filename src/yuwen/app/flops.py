@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from yuwen.nn import Attention
+from yuwen.nn import Attention, CrossAttention
 from yuwen.objectives import Batch, Objective
 
 _TRAINED = 3  # forward and backward, in forward passes
@@ -44,7 +44,7 @@ class _Products(TorchDispatchMode):
         self.within = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        count = _COUNTS.get(func.overloadpacket)
+        count = _COUNTS.get(str(func.overloadpacket))
         if count is not None and not self.within:
             self.flops += count(*args)
         return func(*args, **(kwargs or {}))
@@ -62,7 +62,8 @@ def _counted(model: nn.Module) -> Iterator[_Products]:
     def leave(*_: Any) -> None:
         products.within -= 1
 
-    scores = [module.score for module in model.modules() if isinstance(module, Attention)]
+    owners = (module for module in model.modules() if isinstance(module, Attention | CrossAttention))
+    scores = {module.score for module in owners}  # each once, though two may share one
     hooks = [score.register_forward_pre_hook(enter) for score in scores]
     hooks += [score.register_forward_hook(leave) for score in scores]
     try:
@@ -89,12 +90,13 @@ def _recurrence(x_TBI: Tensor, input_weight: Tensor, recurrent_weight: Tensor, *
     return 2 * x_TBI.shape[0] * x_TBI.shape[1] * (input_weight.numel() + recurrent_weight.numel())
 
 
-_aten = torch.ops.aten
-_COUNTS: dict[Any, Callable[..., int]] = {
-    _aten.mm: _mm,
-    _aten.bmm: _mm,
-    _aten.addmm: _addmm,
-    _aten.baddbmm: _addmm,
-    _aten.linear: _linear,
-    _aten.mkldnn_rnn_layer: _recurrence,  # a whole layer of an LSTM
+# By name, because not every build of PyTorch has all of them.
+_COUNTS: dict[str, Callable[..., int]] = {
+    "aten.mm": _mm,
+    "aten.bmm": _mm,
+    "aten.addmm": _addmm,
+    "aten.baddbmm": _addmm,
+    "aten.linear": _linear,
+    "mkldnn._linear_pointwise": _linear,
+    "aten.mkldnn_rnn_layer": _recurrence,  # a whole layer of an LSTM
 }
