@@ -82,7 +82,8 @@ class Frame:
 
 def framed(rows: Rows, frame: Frame) -> dict[str, np.ndarray]:
     """Rows of a text, or of a text and its pair, as a model reads them: ids and keep [B, T], and for pairs segments."""
-    pairs: Sequence[np.ndarray | None] = rows.fields.get("pair") or [None] * len(rows.fields["text"])
+    nothing: Sequence[np.ndarray | None] = [None] * len(rows.fields["text"])
+    pairs = rows.fields.get("pair", nothing)
     parts = [frame(text, pair, rows.length) for text, pair in zip(rows.fields["text"], pairs, strict=True)]
     ids, keep = padded([ids for ids, _ in parts], frame.pad, rows.length)
     arrays = {"ids": ids, "keep": keep}
