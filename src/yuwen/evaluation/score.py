@@ -191,7 +191,7 @@ def _exactly(
 def _summed(model: Model, parts: Iterator[Part], *, known: bool = True, pseudo: bool = False) -> Score:
     start = time.perf_counter()
     nats, tokens, size = 0.0, 0, 0
-    with inference(model):
+    with inference(model, quick=True):
         for part in parts:
             nats, tokens, size = nats + part.nats, tokens + part.tokens, size + part.bytes
     if not tokens:

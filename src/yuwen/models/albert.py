@@ -18,12 +18,11 @@ from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import nn
 from typing_extensions import Self
 
 from yuwen.models.encoder import Encoder, EncoderConfig, cut_normal, encoder_block, initialise, task_classes
 from yuwen.models.weights import Entry, Repeated, Same, both
-from yuwen.nn import HeadTransform, LayerNorm, LearnedPositions, Pooler, TokenEmbedding, TokenHead
+from yuwen.nn import HeadTransform, LayerNorm, LearnedPositions, Linear, Pooler, TokenEmbedding, TokenHead
 
 
 class AlbertConfig(EncoderConfig):
@@ -129,13 +128,13 @@ def build(config: AlbertConfig, generator: torch.Generator | None = None) -> Enc
         positions=LearnedPositions(config.context, narrow),
         segments=TokenEmbedding(config.segments, narrow),
         norm=LayerNorm(narrow, eps),
-        widen=nn.Linear(narrow, width),
+        widen=Linear(narrow, width),
         blocks=[encoder_block(config, eps) for _ in range(config.groups * config.inner)],
         order=[n // in_group * config.inner + i for n in range(config.layers) for i in range(config.inner)],
         transform=transform if config.masked else None,
         head=TokenHead(config.vocabulary, narrow, tied_to=tied_to, bias=True) if config.masked else None,
         pooler=Pooler(width) if config.pooler else None,
-        order_head=nn.Linear(width, 2) if config.sentence_order else None,
+        order_head=Linear(width, 2) if config.sentence_order else None,
         dropout=config.dropout,
     )
     initialise(model, generator, cut_normal)

@@ -13,12 +13,11 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field, model_validator
-from torch import nn
 from typing_extensions import Self
 
 from yuwen.models.encoder import Encoder, EncoderConfig, cut_normal, encoder_block, initialise, task_classes
 from yuwen.models.weights import Entry, Repeated, Same, both, per_layer
-from yuwen.nn import HeadTransform, LayerNorm, LearnedPositions, Pooler, TokenEmbedding, TokenHead
+from yuwen.nn import HeadTransform, LayerNorm, LearnedPositions, Linear, Pooler, TokenEmbedding, TokenHead
 
 
 class BertConfig(EncoderConfig):
@@ -108,7 +107,7 @@ def build(config: BertConfig, generator: torch.Generator | None = None) -> Encod
         transform=transform if config.masked else None,
         head=TokenHead(config.vocabulary, config.width, tied_to=tied_to, bias=True) if config.masked else None,
         pooler=Pooler(config.width) if config.pooler else None,
-        sentence_head=nn.Linear(config.width, 2) if config.next_sentence else None,
+        sentence_head=Linear(config.width, 2) if config.next_sentence else None,
         dropout=config.dropout,
     )
     initialise(model, generator, cut_normal)

@@ -33,7 +33,7 @@ from yuwen.models.encoder import Encoder
 from yuwen.models.encoder_decoder import EncoderDecoder
 from yuwen.models.family import FAMILIES, Model, build, family
 from yuwen.models.weights import Entry, Stacked, both
-from yuwen.nn import Dropout, Padding
+from yuwen.nn import Dropout, Linear, Padding
 
 Speaks = Literal["pooled", "first", "last"]
 
@@ -175,7 +175,7 @@ class Classifier(nn.Module):
         layout, width = config.layout, config.width
         self.dense = nn.Identity() if layout.dense is None else Dense(width, layout.activation)
         self.dropout = Dropout(getattr(config.body, "dropout", 0.0))
-        self.output = nn.Linear(width, len(config.labels), bias=layout.bias)
+        self.output = Linear(width, len(config.labels), bias=layout.bias)
 
     def forward(self, ids_BT: Tensor, keep_BT: Tensor | None = None, segments_BT: Tensor | None = None) -> Tensor:
         """The same as `classify`."""
@@ -193,7 +193,7 @@ class Dense(nn.Module):
 
     def __init__(self, width: int, activation: Literal["tanh", "relu"]) -> None:
         super().__init__()
-        self.linear = nn.Linear(width, width)
+        self.linear = Linear(width, width)
         self.activation = {"tanh": torch.tanh, "relu": torch.relu}[activation]
 
     def forward(self, x_BD: Tensor) -> Tensor:

@@ -9,10 +9,12 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
+from yuwen.nn import quick_products
+
 
 @contextmanager
-def inference(model: nn.Module) -> Iterator[None]:
-    """No gradients, no dropout, no compiling; afterwards the model is as it was.
+def inference(model: nn.Module, *, quick: bool = False) -> Iterator[None]:
+    """No gradients, no dropout, no compiling; afterwards the model is as it was. `quick`: see `nn.quick_products`.
 
     A model that is being trained may hold compiled blocks: shapes change from call to call here, and each would compile
     anew. If the compiler was never imported (that takes a second) nothing can be compiled.
@@ -25,4 +27,6 @@ def inference(model: nn.Module) -> Iterator[None]:
         if was_training:
             model.eval()
             stack.callback(model.train)
+        if quick:
+            stack.enter_context(quick_products())
         yield

@@ -27,6 +27,7 @@ from yuwen.nn.embedding import (
 )
 from yuwen.nn.feedforward import FeedForward, GatedFeedForward
 from yuwen.nn.head import HeadTransform, Pooler
+from yuwen.nn.linear import Linear, quick_products
 from yuwen.nn.mask import Causal, Documents, Everything, Explicit, Mask, Padding, Prefix, Window
 from yuwen.nn.memory import SegmentMemory
 from yuwen.nn.norm import LayerNorm, OffsetRMSNorm, RMSNorm
@@ -58,6 +59,7 @@ __all__ = [
     "KeyValueCache",
     "LayerNorm",
     "LearnedPositions",
+    "Linear",
     "LinearCrossEntropy",
     "LinearScaling",
     "Llama3Scaling",
@@ -93,5 +95,6 @@ __all__ = [
     "WindowCache",
     "WordDropout",
     "YarnScaling",
+    "quick_products",
     "rotate",
 ]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from yuwen.nn import fused
 from yuwen.nn.cache import KeyValueCache
-from yuwen.nn.linear import together
+from yuwen.nn.linear import Linear, together
 from yuwen.nn.mask import Allowed
 from yuwen.nn.position import Rotation, rotate
 from yuwen.nn.rows import whole_attention
@@ -87,10 +87,10 @@ class Attention(nn.Module):
         self.heads = heads
         self.kv_heads = kv_heads or heads
         self.head_width = head_width or width // heads
-        self.query = nn.Linear(width, self.heads * self.head_width, bias=bias)
-        self.key = nn.Linear(width, self.kv_heads * self.head_width, bias=bias)
-        self.value = nn.Linear(width, self.kv_heads * self.head_width, bias=bias)
-        self.output = nn.Linear(self.heads * self.head_width, width, bias=output_bias)
+        self.query = Linear(width, self.heads * self.head_width, bias=bias)
+        self.key = Linear(width, self.kv_heads * self.head_width, bias=bias)
+        self.value = Linear(width, self.kv_heads * self.head_width, bias=bias)
+        self.output = Linear(self.heads * self.head_width, width, bias=output_bias)
         self.query_norm, self.key_norm = query_norm, key_norm
         self.score = score or ScaledDotProduct()
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from yuwen.nn.attention import Attention, ScaledDotProduct
 from yuwen.nn.cache import MemoryCache
 from yuwen.nn.dropout import Dropout
-from yuwen.nn.linear import together
+from yuwen.nn.linear import Linear, together
 from yuwen.nn.mask import Allowed
 
 
@@ -34,10 +34,10 @@ class CrossAttention(nn.Module):
         super().__init__()
         self.heads, self.head_width = heads, head_width or width // heads
         inner = self.heads * self.head_width
-        self.query = nn.Linear(width, inner, bias=bias)
-        self.key = nn.Linear(width, inner, bias=bias)
-        self.value = nn.Linear(width, inner, bias=bias)
-        self.output = nn.Linear(inner, width, bias=output_bias)
+        self.query = Linear(width, inner, bias=bias)
+        self.key = Linear(width, inner, bias=bias)
+        self.value = Linear(width, inner, bias=bias)
+        self.output = Linear(inner, width, bias=output_bias)
         self.score = score or ScaledDotProduct()
 
     def forward(self, x_BTD: Tensor, memory_BSD: Tensor, allowed: Allowed, cache: MemoryCache | None = None) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from yuwen.nn.linear import linear
+
 
 class TokenEmbedding(nn.Module):
     """Row `id` of a table. ids [B, T] -> [B, T, D]."""
@@ -109,4 +111,4 @@ class TokenHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(vocabulary)) if bias else None
 
     def forward(self, h_BTD: Tensor) -> Tensor:
-        return F.linear(h_BTD, self.weight, self.bias)
+        return linear(h_BTD, self.weight, self.bias)

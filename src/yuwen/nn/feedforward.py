@@ -8,7 +8,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yuwen.nn.linear import together
+from yuwen.nn.linear import Linear, together
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -24,8 +24,8 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, hidden: int, *, activation: str = "gelu", bias: bool = True) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[activation]
-        self.up = nn.Linear(width, hidden, bias=bias)
-        self.down = nn.Linear(hidden, width, bias=bias)
+        self.up = Linear(width, hidden, bias=bias)
+        self.down = Linear(hidden, width, bias=bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         return self.down(self.activation(self.up(x_BTD)))
@@ -37,9 +37,9 @@ class GatedFeedForward(nn.Module):
     def __init__(self, width: int, hidden: int, *, activation: str = "silu", bias: bool = False) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[activation]
-        self.gate = nn.Linear(width, hidden, bias=bias)
-        self.up = nn.Linear(width, hidden, bias=bias)
-        self.down = nn.Linear(hidden, width, bias=bias)
+        self.gate = Linear(width, hidden, bias=bias)
+        self.up = Linear(width, hidden, bias=bias)
+        self.down = Linear(hidden, width, bias=bias)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         gate_BTF, up_BTF = together(x_BTD, self.gate, self.up)

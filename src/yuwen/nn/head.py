@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from yuwen.nn.feedforward import ACTIVATIONS
+from yuwen.nn.linear import Linear
 
 
 class HeadTransform(nn.Module):
@@ -13,7 +14,7 @@ class HeadTransform(nn.Module):
 
     def __init__(self, width: int, norm: nn.Module, *, activation: str = "gelu", output: int | None = None) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, output or width)
+        self.dense = Linear(width, output or width)
         self.activation = ACTIVATIONS[activation]
         self.norm = norm
 
@@ -26,7 +27,7 @@ class Pooler(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(width, width)
+        self.dense = Linear(width, width)
 
     def forward(self, h_BTD: Tensor) -> Tensor:
         return torch.tanh(self.dense(h_BTD[:, 0]))

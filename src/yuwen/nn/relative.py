@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from yuwen.nn.dropout import Dropout
+from yuwen.nn.linear import Linear
 
 
 class Read(NamedTuple):
@@ -82,7 +83,7 @@ class RelativeAttention(nn.Module):
         super().__init__()
         self.heads, self.head_width = heads, width // heads
         self.query, self.key, self.value, self.position, self.output = (
-            nn.Linear(width, width, bias=False) for _ in range(5)
+            Linear(width, width, bias=False) for _ in range(5)
         )
         self.content_bias, self.position_bias, self.segment_bias = (nn.Parameter(torch.zeros(width)) for _ in range(3))
         self.segments = nn.Parameter(torch.zeros(2, heads, self.head_width))

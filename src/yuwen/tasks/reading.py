@@ -43,14 +43,14 @@ def read(model: Any, prompts: Sequence[Ids]) -> Iterator[Read]:
     """Reads all prompts (none empty), in batches of equal length."""
     device = next(model.parameters()).device
     shared = common(prompts)[: min(map(len, prompts)) - 1]  # each keeps a token of its own to be scored after
-    with inference(model):
+    with inference(model, quick=True):
         start = model.new_cache()
         if shared:
             _forward(model, torch.tensor([shared], device=device), start)
     own = [list(prompt[len(shared) :]) for prompt in prompts]
     for places in equal_batches([len(ids) for ids in own], lambda place: len(own[place]), _TOKENS):
         ids_BT = torch.tensor([own[place] for place in places], device=device)
-        with inference(model):
+        with inference(model, quick=True):
             rows_B = torch.zeros(len(places), dtype=torch.long, device=device)
             cache = start.branch(rows_B) if shared else model.new_cache()
             h_BTD = _forward(model, ids_BT, cache)
@@ -66,7 +66,7 @@ def log_probabilities(model: Any, prompts: Sequence[Ids], continuations: Sequenc
     result: list[list[float]] = [[] for _ in prompts]
     for batch in read(model, prompts):
         rows = [(row, ids) for row, place in enumerate(batch.places) for ids in continuations[place]]
-        with inference(model):
+        with inference(model, quick=True):
             first_BV = batch.logits_BV.float().log_softmax(-1)
             row_R = [row for row, _ in rows]
             total_R = first_BV[row_R, [ids[0] for _, ids in rows]].double()

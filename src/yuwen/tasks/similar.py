@@ -44,7 +44,9 @@ def _rank(
     prepared = (embedder.prepare(document.text, place(document)) for document in documents(inputs))
     for chunk in chunks(prepared, _CHUNK):
         cosines_BN = F.normalize(embedder(chunk), dim=-1) @ candidates_ND.T
-        best_BN, index_BN = cosines_BN.sort(dim=-1, descending=True, stable=True)
+        # equal texts may differ in the last digit, by their places in a batch: they keep their order
+        index_BN = cosines_BN.round(decimals=6).sort(dim=-1, descending=True, stable=True).indices
+        best_BN = cosines_BN.gather(-1, index_BN)
         for piece, scores, indices in zip(chunk, best_BN[:, :top].tolist(), index_BN[:, :top].tolist(), strict=True):
             matches = [
                 {"text": texts[index], "score": score, "index": index}
