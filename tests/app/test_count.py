@@ -123,6 +123,16 @@ def test_an_exported_folder_is_the_same_model(capsys: pytest.CaptureFixture[str]
     assert torch.equal(one.logits([3, 5, 7, 9]), other.logits([3, 5, 7, 9]))
 
 
+def test_what_takes_vectors_or_steps_says_that_there_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "train", "ngram.yaml")
+    for arguments, message in [
+        (["apply", "embed", "runs/ngram", "the cat"], "a ngram looks counts up and has no vectors"),
+        (["export", "runs/ngram", "--to", "gguf", "out.gguf"], "ngram cannot be written as GGUF"),
+    ]:
+        assert command(arguments) == 2
+        assert message in capsys.readouterr().err
+
+
 def test_a_finished_count_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     first = said(capsys, "train", "ngram.yaml")
     before = {path: path.read_bytes() for path in Path("runs/ngram").rglob("*") if path.is_file()}
@@ -183,6 +193,9 @@ def test_a_killed_count_begins_again(tmp_path: Path) -> None:
         ("schedule.warmup=7", "schedule.warmup=7.0: a count takes one pass"),
         ("train.minutes=3", "train.minutes=3.0: a count takes one pass"),
         ("train.steps=3", "train.steps=3: a count takes one pass"),
+        ("objective.name=prefix", "objective.name='prefix': a count takes one pass and would ignore it"),
+        ("data.fields={text: a, label: b}", "objective.name='classify': a count takes one pass and would ignore it"),
+        ("data.order=stream", "data.order='stream': a count takes one pass and would ignore it"),
         ("data.length=64", "data.length=64: a count takes one pass"),
         ("model.layers=2", "unknown key model.layers"),
         ("model.order=0", "model.order=0: input should be greater than 0"),

@@ -63,6 +63,8 @@ class Embedder:
 
     def __init__(self, loaded: Usable, pooling: Pooling | None = None) -> None:
         self.loaded, self.tokenizer = loaded, tokenizer_of(loaded)
+        if loaded.model.config.COUNTS:
+            raise UserError(f"a {loaded.family} looks counts up and has no vectors: give an encoder, or another family")
         context = loaded.model.config.context
         self.pooling = pooling or Mean(context)
         if self.pooling.mode not in _POOL:
