@@ -88,7 +88,25 @@ def test_a_table_on_one_scale(monkeypatch: pytest.MonkeyPatch) -> None:
         compared("llama", budget=Budget(tokens=200))
 
 
-def test_budgets(capsys: pytest.CaptureFixture[str]) -> None:
+def test_by_what_models_give_downstream() -> None:
+    rows = [{"text": f"{n} a cat", "label": "even" if n % 2 else "odd"} for n in range(60)]
+    Path("rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    data = {"train": "rows.jsonl", "valid": 0.2, "length": 16, "fields": {"text": "text", "label": "label"}}
+    for name in ("llama", "bert"):
+        recipe = {"data": data, "tokenizer": {"vocabulary": 300}, "model": MODELS[name], "train": TRAIN}
+        Path(f"{name}.yaml").write_text(yaml.safe_dump(recipe))
+    result = compared("llama", "bert")
+    assert [row["objective"] for row in result["rows"]] == ["classify", "classify"]
+    assert all(0 <= row["accuracy"] <= 1 and row["bits_per_byte"] is None for row in result["rows"])
+    assert result["rows"][0]["accuracy"] >= result["rows"][1]["accuracy"]
+    assert Path("out/compare.md").read_text().startswith("| recipe | accuracy | macro F1 | spread |")
+    Path("bert.yaml").write_text(yaml.safe_dump({**yaml.safe_load(Path("bert.yaml").read_text()), "data": {
+        "train": "rows.jsonl", "valid": 0.2, "length": 16}}))  # fmt: skip
+    with pytest.raises(UserError, match=r"bert has data\.fields=None"):
+        compared("llama", "bert")
+
+
+def test_budgets() -> None:
     once = compared("llama", budget=Budget(tokens=64))["runs"][0]
     assert once["tokens"] == 64
     by_flops = compare(

@@ -26,7 +26,7 @@ from yuwen.app.train import corpora, train
 from yuwen.data import Corpus
 from yuwen.errors import UserError
 from yuwen.evaluation import evaluate, teller_of, token_stream
-from yuwen.models import FAMILIES
+from yuwen.models import FAMILIES, Encoder
 from yuwen.training.logging import read_metrics
 
 _RESULT = "compare.json"  # in a run's folder: what it was measured to be
@@ -139,7 +139,7 @@ def _entries(
 
 def _one_scale(entries: Sequence[Entry]) -> tuple[str, str]:
     """(identity of the data, its held-out part's description). UserError unless all are measured on the same text."""
-    keys = ("train", "valid", "field", "encoding")
+    keys = ("train", "valid", "field", "fields", "encoding")
     first = entries[0]
     for key in keys:
         for entry in entries:
@@ -163,6 +163,8 @@ def _refuse_another(entry: Entry, identity: str) -> None:
     given = entry.recipe
     if not given.train.steps:  # what the budget came to
         given = given.model_copy(update={"train": given.train.model_copy(update={"steps": before.train.steps})})
+    if given.objective is None:  # what the model it begins from brought
+        given = given.model_copy(update={"objective": before.objective})
     if (key := difference(given, before)) is not None:
         raise UserError(
             f"{entry.run} holds a run of another recipe ({key} differs): choose another --out, or remove it"
@@ -218,15 +220,25 @@ def _trained(entry: Entry, identity: str, quiet: bool) -> dict[str, Any]:
 
 
 def _measured(run: Path, held_out: Corpus) -> dict[str, Any]:
-    """The finished model, loaded back in fp32 as a user would, on the held-out text as it is."""
+    """The finished model, loaded back in fp32 as a user would, on the held-out text as it is.
+
+    A classifier is as good as its last evaluation says; what gives no word a probability has no bits per byte.
+    """
+    found = {"bits_per_byte": None, "pseudo": False, "accuracy": None, "macro_f1": None}
     loaded = load(run)
     assert loaded.tokenizer is not None
+    if loaded.classifier is not None:
+        last = read_metrics(run / "metrics.jsonl")[-1]
+        return {**found, "accuracy": last["accuracy"], "macro_f1": last["macro_f1"]}
+    if isinstance(loaded.model, Encoder) and "masked" not in loaded.model.heads:
+        return found
     every = 1
     if teller_of(loaded.model, loaded.tokenizer) is not None:
         count = sum(len(part.ids) for part in token_stream(held_out.documents(), loaded.tokenizer))
         every = max(1, count // _HIDDEN)
     score = evaluate(loaded.model, loaded.tokenizer, held_out.documents(), every=every)
     return {
+        **found,
         "bits_per_byte": score.bits_per_byte,
         "pseudo": score.pseudo,
         "scored_tokens": score.tokens,
@@ -261,23 +273,30 @@ def _rows(runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for run in runs:
         groups.setdefault(run["recipe"], []).append(run)
     rows = [_row(name, group) for name, group in groups.items()]
-    return sorted(rows, key=lambda row: (row["pseudo"], row["bits_per_byte"] is None, row["bits_per_byte"] or 0.0))
+    return sorted(
+        rows,
+        key=lambda row: (
+            row["pseudo"],
+            row["bits_per_byte"] is None,
+            row["bits_per_byte"] or 0.0,
+            -(row["accuracy"] or 0.0),
+        ),
+    )
 
 
 def _row(name: str, group: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    bits = [run["bits_per_byte"] for run in group]
-    known = all(value is not None for value in bits)
+    """`spread` is that of the bits per byte, or of a classifier's accuracy."""
     means = ("parameters", "tokens", "seconds", "tokens_per_second", "flops", "peak_memory_bytes")
-    return {
+    row = {
         "recipe": name,
         "family": group[0]["family"],
         "objective": group[0]["objective"],
         "pseudo": group[0]["pseudo"],
-        "bits_per_byte": statistics.fmean(bits) if known else None,
-        "spread": max(bits) - min(bits) if known else None,
         "seeds": [run["seed"] for run in group],
-        **{key: _mean([run[key] for run in group]) for key in means},
+        **{key: _mean([run[key] for run in group]) for key in ("bits_per_byte", "accuracy", "macro_f1", *means)},
     }
+    scores = [run["accuracy" if row["bits_per_byte"] is None else "bits_per_byte"] for run in group]
+    return {**row, "spread": None if None in scores else max(scores) - min(scores)}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,8 @@ from yuwen.app.report import ASSETS, count, size
 _COLUMNS = {
     "recipe": "recipe",
     "bits_per_byte": "bits per byte",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
     "spread": "spread",
     "parameters": "parameters",
     "tokens": "tokens read",
@@ -40,8 +42,8 @@ def write_comparison(folder: Path, result: Mapping[str, Any]) -> None:
         version=__version__,
         style=(ASSETS / "report.css").read_text(encoding="utf-8"),
         result=result,
-        columns=_COLUMNS,
-        cells=[cells(row) for row in result["rows"]],
+        columns=_columns(result["rows"]),
+        cells=[cells(row, _columns(result["rows"])) for row in result["rows"]],
         colours=_colours(result["rows"]),
         charts=_charts(result["runs"]),
     )
@@ -50,21 +52,31 @@ def write_comparison(folder: Path, result: Mapping[str, Any]) -> None:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows in Markdown, best first; pseudo-likelihoods are marked, for they lie on a scale of their own."""
+    columns = _columns(rows)
     lines = [
-        "| " + " | ".join(_COLUMNS.values()) + " |",
-        "| --- |" + " ---: |" * (len(_COLUMNS) - 1),
-        *("| " + " | ".join(cells(row).values()) + " |" for row in rows),
+        "| " + " | ".join(columns.values()) + " |",
+        "| --- |" + " ---: |" * (len(columns) - 1),
+        *("| " + " | ".join(cells(row, columns).values()) + " |" for row in rows),
     ]
     if any(row["pseudo"] for row in rows):
         lines += ["", "\\* pseudo-likelihood (both sides are read): to be compared among themselves only."]
     return "\n".join(lines) + "\n"
 
 
-def cells(row: Mapping[str, Any]) -> dict[str, str]:
+def _columns(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Those that the runs were measured by, and all that they cost."""
+    measures = ("bits_per_byte", "accuracy", "macro_f1")
+    empty = {key for key in measures if all(row[key] is None for row in rows)}
+    return {key: name for key, name in _COLUMNS.items() if key not in empty}
+
+
+def cells(row: Mapping[str, Any], columns: Iterable[str]) -> dict[str, str]:
     """One row as a person reads it; what is not known or does not exist is a dash."""
-    shown = {
+    shown: dict[str, Callable[[Any], str]] = {
         "recipe": str,
         "bits_per_byte": lambda bits: f"{bits:.4f}{'*' if row['pseudo'] else ''}",
+        "accuracy": lambda share: f"{share:.4f}",
+        "macro_f1": lambda score: f"{score:.4f}",
         "spread": lambda spread: f"{spread:.4f}" if len(row["seeds"]) > 1 else "—",
         "parameters": count,
         "tokens": lambda tokens: count(round(tokens)),
@@ -73,7 +85,7 @@ def cells(row: Mapping[str, Any]) -> dict[str, str]:
         "flops": lambda flops: f"{flops:.2e}",
         "peak_memory_bytes": size,
     }
-    return {key: "—" if row[key] is None else shown[key](row[key]) for key in _COLUMNS}  # type: ignore[operator]
+    return {key: "—" if row[key] is None else shown[key](row[key]) for key in columns}
 
 
 def _charts(runs: list[dict[str, Any]]) -> dict[str, Any]:
