@@ -20,7 +20,7 @@ from yuwen.nn import (
     Window,
     WordDropout,
 )
-from yuwen.nn.recurrent import pieces, read
+from yuwen.nn.recurrent import pieces
 
 KINDS = [ElmanRNN, LSTM]
 D, H = 6, 10
@@ -124,6 +124,15 @@ def test_weight_drop_acts_on_the_recurrent_matrix_alone(kind: type[Recurrence]) 
     torch.testing.assert_close(ours.eval()(x)[0], one, atol=1e-5, rtol=0)
 
 
+def test_one_draw_serves_a_window_that_is_read_in_stretches() -> None:
+    ours, x = layer(LSTM, weight_drop=0.5).train(), torch.randn(2, 6, D)
+    torch.manual_seed(1)
+    whole = ours(x)[0]
+    torch.manual_seed(1)
+    nothing = torch.zeros(2, dtype=torch.bool)
+    torch.testing.assert_close(ours(x, None, [(0, 2, None), (2, 5, nothing), (5, 6, nothing)])[0], whole)
+
+
 def test_locked_dropout_drops_a_coordinate_everywhere_in_a_row() -> None:
     torch.manual_seed(0)
     drop, x = LockedDropout(0.25), torch.ones(40, 7, 50)
@@ -166,7 +175,7 @@ def test_stretches_end_where_a_row_begins_anew() -> None:
 def test_rows_that_begin_anew_forget() -> None:
     ours, x = layer(LSTM), torch.randn(2, 6, D)
     stretches = pieces(Documents(torch.tensor([[0, 0, 0, 0, 0, 0], [0, 0, 1, 1, 1, 1]])), 2, 6, 0, torch.device("cpu"))
-    h, last = read(ours, x, None, stretches)
+    h, last = ours(x, None, stretches)
     torch.testing.assert_close(h[0], ours(x[:1])[0][0], atol=1e-6, rtol=0)
     torch.testing.assert_close(h[1, :2], ours(x[1:, :2])[0][0], atol=1e-6, rtol=0)
     alone, end = ours(x[1:, 2:])

@@ -14,7 +14,7 @@ from yuwen.models.config import ModelConfig
 from yuwen.models.left_to_right import LeftToRight
 from yuwen.models.weights import Entry, Same, per_layer
 from yuwen.nn import LockedDropout, Mask, Recurrence, RecurrentCache, TokenEmbedding, TokenHead, WordDropout
-from yuwen.nn.recurrent import pieces, read
+from yuwen.nn.recurrent import pieces
 
 _ENDLESS = 16_777_216
 
@@ -114,7 +114,7 @@ class Recurrent(LeftToRight):
         h_BTH = self.input_dropout(self.word_dropout(self.embedding(ids_BT), ids_BT))
         states = []
         for n, layer in enumerate(self.layers):
-            h_BTH, state = read(layer, h_BTH if n == 0 else self.dropout(h_BTH), before.states[n], stretches)
+            h_BTH, state = layer(h_BTH if n == 0 else self.dropout(h_BTH), before.states[n], stretches)
             states.append(state)
         before.put(states, T)
         return h_BTH

@@ -18,13 +18,15 @@ from yuwen.nn.dropout import drop_mask, drop_scale, dropout
 from yuwen.nn.mask import Both, Causal, Documents, Mask, Padding
 
 State = tuple[Tensor, ...]  # [B, H] each
+Piece = tuple[int, int, Tensor | None]  # start, end, rows [B] that begin anew at `start`
 
 
 class Recurrence(nn.Module):
     """What the recurrent layers share. x [B, T, D], state -> all states h [B, T, H], the last state.
 
-    With `weight_drop` each weight of U is dropped with that probability, the same ones at all T positions of a call
-    (DropConnect on the recurrent matrix: Merity et al. 2018, section 3): a dropout that the state cannot wash out.
+    The T positions are read in the given `stretches` (`pieces`), or in one. With `weight_drop` each weight of U is
+    dropped with that probability, the same ones at all positions (DropConnect on the recurrent matrix: Merity et al.
+    2018, section 3): a dropout that the state cannot wash out.
     """
 
     GATES: ClassVar[int]
@@ -37,17 +39,25 @@ class Recurrence(nn.Module):
         self.recurrent = nn.Parameter(torch.empty(self.GATES * hidden, hidden))
         self.bias = nn.Parameter(torch.zeros(self.GATES * hidden))
 
-    def forward(self, x_BTD: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+    def forward(
+        self, x_BTD: Tensor, state: State | None = None, stretches: Sequence[Piece] | None = None
+    ) -> tuple[Tensor, State]:
         recurrent: Tensor = self.recurrent
         if self.training and self.weight_drop:
             recurrent = dropout(recurrent, self.weight_drop)
-        return self.read(x_BTD, state or self.start(x_BTD), recurrent)
+        state = state or self.start(x_BTD)
+        parts = []
+        for start, end, anew_B in stretches or [(0, x_BTD.shape[1], None)]:
+            state = state if anew_B is None else forgotten(state, anew_B)
+            h_BtH, state = self.run(x_BTD[:, start:end], state, recurrent)
+            parts.append(h_BtH)
+        return parts[0] if len(parts) == 1 else torch.cat(parts, 1), state
 
     def start(self, x_BTD: Tensor) -> State:
         """The state before the first token: zeros."""
         return tuple(x_BTD.new_zeros(len(x_BTD), self.hidden) for _ in self.STATE)
 
-    def read(self, x_BTD: Tensor, state: State, recurrent: Tensor) -> tuple[Tensor, State]:
+    def run(self, x_BTD: Tensor, state: State, recurrent: Tensor) -> tuple[Tensor, State]:
         """The recurrence itself, with this U."""
         raise NotImplementedError
 
@@ -57,7 +67,7 @@ class ElmanRNN(Recurrence):
 
     GATES, STATE = 1, ("hidden",)
 
-    def read(self, x_BTD: Tensor, state: State, recurrent: Tensor) -> tuple[Tensor, State]:
+    def run(self, x_BTD: Tensor, state: State, recurrent: Tensor) -> tuple[Tensor, State]:
         weights = [self.input, recurrent, self.bias, torch.zeros_like(self.bias)]
         h_BTH, last_1BH = torch.rnn_tanh(x_BTD, state[0][None], weights, True, 1, 0.0, self.training, False, True)
         return h_BTH, (last_1BH[0],)
@@ -75,7 +85,7 @@ class LSTM(Recurrence):
 
     GATES, STATE = 4, ("hidden", "cell")
 
-    def read(self, x_BTD: Tensor, state: State, recurrent: Tensor) -> tuple[Tensor, State]:
+    def run(self, x_BTD: Tensor, state: State, recurrent: Tensor) -> tuple[Tensor, State]:
         weights = [self.input, recurrent, self.bias, torch.zeros_like(self.bias)]
         start = [part_BH[None] for part_BH in state]
         h_BTH, *last = torch.lstm(x_BTD, start, weights, True, 1, 0.0, self.training, False, True)
@@ -170,9 +180,6 @@ def forgotten(state: State, rows_B: Tensor) -> State:
     return tuple(part_BH.masked_fill(rows_B[:, None], 0) for part_BH in state)
 
 
-Piece = tuple[int, int, Tensor | None]
-
-
 def pieces(mask: Mask | None, batch: int, T: int, past: int, device: torch.device) -> list[Piece]:
     """(start, end, rows [B] that begin anew at `start` or None) of the stretches to be read without a break.
 
@@ -193,18 +200,6 @@ def pieces(mask: Mask | None, batch: int, T: int, past: int, device: torch.devic
         (start, end, anew_BT[:, start] if bool(anew_BT[:, start].any()) else None)
         for start, end in zip(cuts, [*cuts[1:], T], strict=True)
     ]
-
-
-def read(layer: Recurrence, x_BTD: Tensor, state: State | None, stretches: Sequence[Piece]) -> tuple[Tensor, State]:
-    """One layer over all stretches: its states [B, T, H], and the last one."""
-    parts = []
-    for start, end, anew_B in stretches:
-        if state is not None and anew_B is not None:
-            state = forgotten(state, anew_B)
-        h_BtH, state = layer(x_BTD[:, start:end], state)
-        parts.append(h_BtH)
-    assert state is not None
-    return (parts[0] if len(parts) == 1 else torch.cat(parts, 1)), state
 
 
 def _check(mask: Mask) -> None:
