@@ -6,6 +6,7 @@ starts and the last one ends) and has its label (`labels.bin`) or score (`scores
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -82,7 +83,7 @@ class RowShards:
     def fields(self) -> tuple[str, ...]:
         return tuple(self.meta.fields)
 
-    @property
+    @functools.cached_property
     def lengths(self) -> np.ndarray:
         """Tokens of each row, all its texts together, int64 [N]."""
         return self.starts[:, -1] - self.starts[:, 0]
