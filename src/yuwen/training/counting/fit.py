@@ -33,9 +33,8 @@ def fit(
 ) -> tuple[NGram, list[Order]]:
     """A model of the settings, counted on one stream of ids, and a report of each order.
 
-    The work is done, and the model's tables lie, in the workspace (default: in memory); its files may be removed as
-    soon as the model is closed or saved. UserError if the stream is shorter than one n-gram; OSError when the disk
-    refuses.
+    The work is done, and the model's tables lie, in the workspace (default: in memory). Its files may be removed at any
+    time: the model keeps them open. UserError if the stream is shorter than one n-gram; OSError when the disk refuses.
     """
     workspace = workspace or Workspace()
     if len(tokens) < config.order:
