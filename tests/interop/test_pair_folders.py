@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from yuwen.app.load import load
 from yuwen.errors import UserError
 from yuwen.interop import load_folder, save_folder
+from yuwen.interop.gguf import write_gguf
 from yuwen.interop.json_file import read_json, write_json
 from yuwen.models import Decoder, EncoderDecoder, Model, build, parse_config
 
@@ -91,6 +92,21 @@ def test_we_open_theirs(kind: str, tmp_path: Path) -> None:
     loaded = load(tmp_path / "theirs")
     assert loaded.family == name
     torch.testing.assert_close(answers(loaded.model), theirs_answers(theirs), atol=1e-5, rtol=0)
+
+
+def test_an_answer_begins_in_transformers_as_here(tmp_path: Path) -> None:
+    save_folder(tmp_path, drawn("transformer", start=3))
+    theirs = transformers.AutoModelForSeq2SeqLM.from_pretrained(tmp_path).eval()
+    assert theirs.generation_config.decoder_start_token_id == 3
+    said = theirs.generate(ids(1, 6), attention_mask=torch.ones(1, 6), max_new_tokens=2, do_sample=False)
+    assert said[0, 0] == 3
+
+
+def test_a_gguf_file_has_no_place_for_two_sides(tmp_path: Path) -> None:
+    for name in ("transformer", "t5", "bart"):
+        with pytest.raises(UserError, match="cannot be written as GGUF"):
+            write_gguf(tmp_path / "x.gguf", drawn(name))
+    assert not (tmp_path / "x.gguf").exists()
 
 
 @pytest.mark.parametrize("case", OURS)

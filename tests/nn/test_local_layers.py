@@ -62,7 +62,7 @@ def test_a_mask_within_a_window(width: int, queries: int, more: int, kind: str) 
         "documents": (Documents(documents) & Causal(), lambda b, t, s: bool(documents[b, t] == documents[b, s])),
     }
     mask, rule = rules[kind]
-    causal, table = mask.resolve_within(width, queries, keys, CPU)
+    causal, table, _ = mask.resolve_within(width, queries, keys, CPU)
     first = 0 if keys <= width else max(0, keys - queries - width + 1)
     if causal:
         assert queries == keys <= width
@@ -76,5 +76,5 @@ def test_a_mask_within_a_window(width: int, queries: int, more: int, kind: str) 
 
 
 def test_short_texts_and_new_tokens_need_no_table() -> None:
-    assert Causal().resolve_within(8, 8, 8, CPU) == (True, None)
-    assert Causal().resolve_within(8, 1, 500, CPU) == (False, None)
+    assert Causal().resolve_within(8, 8, 8, CPU) == (True, None, None)
+    assert Causal().resolve_within(8, 1, 500, CPU) == (False, None, None)

@@ -52,7 +52,7 @@ def test_a_mask_is_its_rule(data: st.DataObject) -> None:
     length, batch = data.draw(st.integers(1, 7)), data.draw(st.integers(1, 3))
     queries = data.draw(st.integers(1, length))
     mask, rule = data.draw(masks(length, batch))
-    causal, table = mask.resolve(queries, length, CPU)
+    causal, table, _ = mask.resolve(queries, length, CPU)
     if causal:
         assert queries == length, "a kernel's causal flag speaks of whole sequences only"
         table = torch.ones(length, length).tril().bool()[None, None]
@@ -66,7 +66,7 @@ def test_a_mask_is_its_rule(data: st.DataObject) -> None:
 @pytest.mark.parametrize(("queries", "keys"), [(5, 5), (1, 9), (1, 1)])
 def test_causal_needs_no_table_where_a_kernel_knows_it(queries: int, keys: int) -> None:
     assert Causal().resolve(queries, keys, CPU).table is None
-    assert Everything().resolve(queries, keys, CPU) == (False, None)
+    assert Everything().resolve(queries, keys, CPU) == (False, None, None)
 
 
 def test_masks_combine_in_any_order() -> None:

@@ -25,7 +25,7 @@ from yuwen.interop.fitting import assign, check_fit, entries_of
 from yuwen.interop.json_file import read_json, write_json
 from yuwen.interop.sentence import Pooling, write_pooling
 from yuwen.interop.weight_files import SINGLE, WeightFiles, few, save_weights
-from yuwen.models import Classifier, Model, build, build_classifier, config_from_published
+from yuwen.models import Classifier, EncoderDecoder, Model, build, build_classifier, config_from_published
 from yuwen.models.classifier import classifier_config
 from yuwen.models.config import ModelConfig
 from yuwen.models.weights import current_name, to_published
@@ -72,7 +72,9 @@ def save_folder(
     # Not pad_token_id: transformers would never train the embedding of that id, which is our end token's.
     ids = {"bos_token_id": start, "eos_token_id": end, "torch_dtype": str(dtype).removeprefix("torch.")}
     write_json(folder / "config.json", {**model.config.published(), **ids})
-    settings = {"bos_token_id": start, "eos_token_id": stop, "pad_token_id": pad, **(generation or {})}
+    answers_begin = model.start_id if isinstance(model, EncoderDecoder) else None
+    settings = {"bos_token_id": start, "eos_token_id": stop, "pad_token_id": pad}
+    settings |= {"decoder_start_token_id": answers_begin, **(generation or {})}
     write_json(folder / "generation_config.json", {key: value for key, value in settings.items() if value is not None})
     save_weights(folder / SINGLE, to_published(entries_of(model), model.state_dict()), dtype)
     shutil.copymode(folder / "config.json", folder / SINGLE)  # safetensors lets only the owner read what it writes
