@@ -142,19 +142,9 @@ def _ours(found: Any) -> tuple[Any, Callable[[], float]]:
 
 
 def _theirs(found: Any, *, compiled: bool) -> tuple[Any, Callable[[], float]]:
-    """The published class with our settings, without dropout as ours, and the same task."""
     import torch
-    import transformers
 
-    torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(**found.config.published())
-    for name in config.to_dict():
-        if "drop" in name:  # attention_dropout, resid_pdrop, encoder_layerdrop …
-            setattr(config, name, 0.0)
-    if found.config.reads == "pairs":
-        config.pad_token_id = config.decoder_start_token_id = found.config.start
-    model = getattr(transformers, found.config.architecture)(config).train()
-    inputs = _inputs(found)
+    model, inputs = published(found), task(found)
     run = torch.compile(model) if compiled else model
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
 
@@ -170,8 +160,23 @@ def _theirs(found: Any, *, compiled: bool) -> tuple[Any, Callable[[], float]]:
     return model, step
 
 
-def _inputs(found: Any) -> dict[str, Any]:
-    """Our batch as transformers takes it."""
+def published(found: Any) -> Any:
+    """The class of transformers with our settings, and without dropout, as ours."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    config = transformers.AutoConfig.for_model(**found.config.published())
+    for name in config.to_dict():
+        if "drop" in name:  # attention_dropout, resid_pdrop, encoder_layerdrop …
+            setattr(config, name, 0.0)
+    if found.config.reads == "pairs":
+        config.pad_token_id = config.decoder_start_token_id = found.config.start
+    return getattr(transformers, found.config.architecture)(config).train()
+
+
+def task(found: Any) -> dict[str, Any]:
+    """Our batch as transformers takes it: the same inputs, the same targets."""
     import torch
 
     held, reads = found.batch.tensors, found.config.reads

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from yuwen.app.bench import bench_train, exercise
 from yuwen.app.flops import flops_per_token
 from yuwen.cli.main import run
 from yuwen.errors import UserError
-from yuwen.models import FAMILIES
+from yuwen.models import FAMILIES, family
+from yuwen.models.weights import to_published
 from yuwen.training import Learner, OptimizerConfig
 
 SMALL = {"layers": 2, "width": 32, "vocabulary": 61}
@@ -58,6 +63,33 @@ def test_a_shared_layer_counts_each_time_it_is_run() -> None:
     block = sum(p.numel() for n, p in once.model.named_parameters() if n.startswith("blocks.") and p.dim() == 2)
     assert count[id(twice)] - count[id(once)] == 6 * block + 12 * 32 * 16
     assert sum(p.numel() for p in once.model.parameters()) == sum(p.numel() for p in twice.model.parameters())
+
+
+def benchmark() -> ModuleType:
+    path = Path(__file__).parents[2] / "benchmarks" / "train_speed.py"
+    spec = importlib.util.spec_from_file_location("train_speed", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", benchmark().FAMILIES)
+def test_the_benchmark_gives_both_sides_one_task(name: str) -> None:
+    """With the same weights transformers finds the loss that we find."""
+    found = exercise(name, shape_of(name), batch=2, length=32)
+    theirs, task = benchmark().published(found), benchmark().task(found)
+    weights = to_published(family(name).weights(found.config), found.model.state_dict())
+    assert theirs.load_state_dict(weights, strict=False).unexpected_keys == []
+    theirs.tie_weights()
+    with torch.no_grad():
+        expected = theirs(**task).loss
+        (term,) = found.objective.loss(found.model.train(), found.batch, {}).values()
+        ours = term.sum / term.count
+        if found.config.reads == "forwards":  # theirs shifts within: one target less in a row
+            ids = task["input_ids"]
+            ours = F.cross_entropy(found.model.output(found.model(ids))[:, :-1].flatten(0, 1), ids[:, 1:].flatten())
+    torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
 
 
 def test_the_answer() -> None:
