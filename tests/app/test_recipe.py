@@ -92,6 +92,7 @@ def test_with_another_model_the_objective_waits_for_it() -> None:
 MISTAKES = {
     "model.family=bert objective.name=causal": "objective.name=causal cannot train model.family=bert, which reads from",
     "model.family=gpt2 objective.name=masked": "reads from left to right: use causal, prefix, classify",
+    "model.family=lstm objective.name=prefix": "and model.family=lstm reads one way only",
     "model.family=transformer": "objective.name=seq2seq learns from rows: give data.fields.source=COLUMN",
     "data.fields.text=a objective.name=causal": "objective.name=causal learns from running text: leave data.fields out",
     "data.fields.text=a data.field=b": "leave data.field out",

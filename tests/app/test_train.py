@@ -108,6 +108,36 @@ def test_a_run_starts_from_a_model(tmp_path: Path) -> None:
         train(parse_recipe(values), tmp_path / "third", quiet=True)
 
 
+def test_another_model_s_objective_is_settled_before_any_text_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A BERT goes on by its own objective or by one that fits; one that does not is refused at once."""
+    assert command(["train", "small.yaml", "--out", "bert", "model.family=bert"]) == 0
+    values = yaml.safe_load(Path("small.yaml").read_text()) | {"model": {"from": "bert", "dropout": 0.1}}
+    values["tokenizer"] = {"from": "bert"}
+    Path("more.yaml").write_text(yaml.safe_dump(values))
+    assert command(["train", "more.yaml", "--out", "own", "train.checkpoint_every=2"]) == 0
+    assert command(["train", "more.yaml", "--out", "own", "--resume", "auto", "train.steps=4"]) == 0
+    assert "name: next_sentence" in Path("own/recipe.yaml").read_text()
+    assert command(["train", "more.yaml", "--out", "words", "objective.name=masked"]) == 0
+    start = json.loads((Path("words") / "metrics.jsonl").read_text().splitlines()[0])
+    assert start["valid_loss"] < 10
+    capsys.readouterr()
+    told = refused(capsys, "more.yaml", "--out", "new", "objective.name=causal", "data.train=missing.txt")
+    assert told.startswith("yuwen: objective.name=causal cannot train model.family=bert, which reads from both sides")
+    told = refused(capsys, "more.yaml", "--out", "new", "data.length=32", "train.batch_tokens=64")
+    assert told == "yuwen: data.length=32 is more than the 16 tokens that this model reads at once"
+
+
+def test_samples_that_a_model_cannot_write_are_told_once(capsys: pytest.CaptureFixture[str]) -> None:
+    more = ["data.train=rows.jsonl", "data.fields.text=text", "data.fields.label=label", "train.sample_every=1"]
+    rows = [{"text": f"{n} a cat", "label": "even" if n % 2 else "odd"} for n in range(40)]
+    Path("rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    assert command(["train", "small.yaml", *more]) == 0
+    assert capsys.readouterr().err.count("that learns by classify writes nothing: no samples") == 1
+    assert not Path("runs/small/samples.jsonl").exists()
+
+
 def test_on_and_off_are_words_here() -> None:
     recipe = parse_recipe(yaml.safe_load("{data: {train: a}, train: {steps: 1, compile: off}}"))
     assert recipe.train.compile == "off"

@@ -114,6 +114,7 @@ def settings(recipe: Recipe, vocabulary: int) -> NGramConfig:
 
 def _ignored(recipe: Recipe) -> list[tuple[str, Any, Any]]:
     """(name, value, default) of every setting that has no meaning without steps."""
+    assert recipe.objective is not None
     found: list[tuple[str, Any, Any]] = [("objective.name", recipe.objective.name, "causal")]
     for section in ("objective", "optimizer", "schedule"):
         config: Any = getattr(recipe, section)

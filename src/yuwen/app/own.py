@@ -60,6 +60,10 @@ def fit(
         raise UserError(
             f"objective.name={name} cannot train {where}, which reads {_READING[config.reads]}: use {fitting}"
         )
+    if name == "prefix" and config.CARRIES:
+        raise UserError(
+            f"objective.name=prefix lets a prefix see itself from both sides, and {where} reads one way only"
+        )
     if isinstance(config, EncoderConfig):
         lacking = sorted((_HEADS.get(name, frozenset()) & set(config.HEADS)) - config.answers - {"pooler"})
         if lacking:

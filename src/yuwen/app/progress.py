@@ -21,9 +21,9 @@ class Progress:
             progress.step(1, {"loss": 7.2, "tokens_per_second": 5300})
             progress.sample("春天", "来了")
 
-    `quiet` shows nothing at all. Known measurements are loss, valid_loss, bits_per_byte, tokens_per_second; the
-    others are ignored. Steps are absolute, so a resumed run simply begins with a higher one. A total of 0 is one not
-    known yet; `plan` tells it.
+    `quiet` shows nothing at all. Known measurements are loss, valid_loss, bits_per_byte, accuracy, tokens_per_second;
+    the others are ignored. Steps are absolute, so a resumed run simply begins with a higher one. A total of 0 is one
+    not known yet; `plan` tells it.
     """
 
     def __init__(self, total_steps: int, title: str, quiet: bool = False) -> None:
@@ -102,6 +102,7 @@ class Progress:
 
     def _numbers(self) -> str:
         words = {"loss": "loss {:.3f}", "valid_loss": "valid {:.3f}", "bits_per_byte": "{:.3f} bits/byte"}
+        words["accuracy"] = "{:.3f} accuracy"
         words["tokens_per_second"] = "{:,.0f} tokens/s"
         return "  ".join(word.format(self._latest[name]) for name, word in words.items() if name in self._latest)
 

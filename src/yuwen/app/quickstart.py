@@ -47,6 +47,8 @@ def quickstart(
     if minutes is not None:
         values["train"]["minutes"] = minutes
     recipe = parse_recipe(merge(values, overrides or []), "quickstart")
+    if recipe.objective is None or recipe.objective.name != "causal":
+        raise UserError("quickstart shows a model that writes on, from nothing: for any other use yuwen train RECIPE")
     if not recipe.data.valid:
         raise UserError("quickstart measures the model on held-out text: set data.valid, such as data.valid=0.05")
     _clear(run)
