@@ -77,6 +77,6 @@ def word_tokenizer() -> Tokenizer:
     return Tokenizer(backend, dict(zip(roles, specials, strict=True)))
 
 
-def encoder(context: int = 64) -> Ready:
+def encoder(context: int = 64, family: str = "bert") -> Ready:
     tokenizer = word_tokenizer()
-    return Ready(random_model("bert", tokenizer.size, context, seed=1), tokenizer, encoder=True)
+    return Ready(random_model(family, tokenizer.size, context, seed=1), tokenizer, encoder=True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from task_models import Ready
+from task_models import Ready, encoder
 
 from yuwen.errors import UserError
 from yuwen.tasks import fill
@@ -36,6 +36,32 @@ def test_words_are_the_heads_own(reads: Ready) -> None:
         for mask in row["masks"]:
             expected = expected.replace("[MASK]", mask[0]["text"], 1)
         assert row["text"] == expected
+
+
+def test_xlnet_tells_from_its_query_stream() -> None:
+    """All masks of a text at once, each from what is not masked; what stands at a mask is never read."""
+    loaded = encoder(family="xlnet")
+    assert loaded.tokenizer is not None
+    texts = ["a [MASK] jumps over the [MASK] dog in paris", "The quick [MASK] fox"]
+    tokenizer = loaded.tokenizer
+    for row, text in zip(fill(loaded, texts, top=2), texts, strict=True):
+        parts = [tokenizer.encode(part) for part in text.split("[MASK]")]
+        ids = [tokenizer.id_of("cls_token"), *parts[0]]
+        for part in parts[1:]:
+            ids += [7, *part]  # any word: it is not looked at
+        ids = torch.tensor([[*ids, tokenizer.id_of("sep_token")]])
+        places, at = [], 1 + len(parts[0])
+        for part in parts[1:]:
+            places.append(at)
+            at += 1 + len(part)
+        order = torch.zeros_like(ids).index_fill_(1, torch.tensor(places), 1)
+        with torch.no_grad():
+            logits_PV = loaded.model.output(loaded.model.predict(ids, order, torch.tensor([places])))[0]
+        logits_PV[:, sorted(tokenizer.special_ids)] = -torch.inf
+        for scores_V, mask in zip(logits_PV.softmax(-1), row["masks"], strict=True):
+            best = scores_V.topk(2)
+            assert [word["score"] for word in mask] == pytest.approx(best.values.tolist(), abs=1e-5)
+            assert [word["text"] for word in mask] == [p.removeprefix("##") for p in tokenizer.pieces(best.indices)]
 
 
 def test_refusals(reads: Ready, one: Ready) -> None:
