@@ -11,6 +11,7 @@ import multiprocessing
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -181,7 +182,13 @@ def _result(entry: Entry) -> dict[str, Any] | None:
 
 def _alone(entry: Entry, identity: str, quiet: bool) -> dict[str, Any]:
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_trained_as, entry.name, entry.recipe.plain(), entry.run, identity, quiet).result()
+        try:
+            return pool.submit(_trained_as, entry.name, entry.recipe.plain(), entry.run, identity, quiet).result()
+        except BrokenProcessPool:
+            raise UserError(
+                f"{entry.run.name}: its process was killed, most likely for want of memory: lower train.micro_tokens "
+                "and start the command again; it goes on where it stopped"
+            ) from None
 
 
 def _trained_as(name: str, recipe: dict[str, Any], run: Path, identity: str, quiet: bool) -> dict[str, Any]:

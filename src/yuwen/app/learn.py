@@ -27,7 +27,7 @@ from yuwen.tokens import Tokenizer
 from yuwen.training import Hooks, Learner, Processes, Saved, Trainer, choose_precision
 from yuwen.training.logging import cut_back
 
-_COUNTED = 8  # samples of the batch whose operations are counted
+_COUNTED = 4  # samples of the batch whose operations are counted
 
 
 class Learning:

@@ -159,7 +159,13 @@ class _Job:
             from yuwen.app.sources import resolve
 
             self.origin = resolve(str(start))
+            if self.origin.is_file():
+                raise UserError(
+                    f"model.from: {start} is one file of weights to use: give a folder that can be trained on"
+                )
             config = config_from_published(read_json(self.origin / "config.json"), str(self.origin / "config.json"))
+            if config.COUNTS:
+                raise UserError(f"model.from: {start} was counted, and counts learn no further: leave model.from out")
             self.recipe = self.recipe.settled(config)
 
     def _learning(self, model: Model | Classifier, tokenizer: Tokenizer, feed: Feed, started: float | None) -> Learning:

@@ -178,9 +178,8 @@ def _exactly(
     """What a model from left to right gives each token that a window scores."""
     cache: Cache | None = None
     groups = _batches(windows(tokens, window, stride), batch)
-    if (
-        isinstance(model, LeftToRight) and model.config.CARRIES
-    ):  # each begins with the last token of the one before, which has not been read yet
+    if isinstance(model, LeftToRight) and model.config.CARRIES:
+        # each begins with the last token of the one before, which has not been read yet
         cache, size = model.new_cache(), window * batch
         groups = ([one] for one in windows(tokens, size + 1, size))
     for group in groups:
