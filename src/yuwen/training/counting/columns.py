@@ -82,12 +82,15 @@ class Column:
 
 
 class Workspace:
-    """Where columns are made: in a folder, or in memory (None). `block` elements are worked on at a time."""
+    """Where columns are made: in a folder, or in memory (None). So many n-grams are counted at a time: `block`.
+
+    Tables are made in smaller parts, for several arrays of a part's length stand beside each other.
+    """
 
     def __init__(self, folder: Path | None = None, block: int = 1 << 24) -> None:
         if block < 1:
             raise ValueError(f"block={block}: at least 1")
-        self.folder, self.block = folder, block
+        self.folder, self.block, self.part = folder, block, max(1, block // 4)
         self._number = itertools.count()
 
     def column(self, dtype: np.dtype | type) -> Column:

@@ -53,13 +53,13 @@ class Smoothed:
 
 def smooth(built: Levels, smoothing: str, discount: float, workspace: Workspace) -> list[Smoothed]:
     """The tables of all orders, 1 first. The suffixes and counts in `built` are removed."""
-    counts = _counts(built, workspace.block)
+    counts = _counts(built, workspace.part)
     smoothed: list[Smoothed] = []
     below = np.full(1, 1 / built.vocabulary)  # p of every gram one order below
     for order, size in enumerate(built.sizes, 1):
         top = order == built.order
         counted = built.counts if top else Column.of(counts.pop(0))
-        discounts = _discounts(counted, smoothing, discount, workspace.block)
+        discounts = _discounts(counted, smoothing, discount, workspace.part)
         table = Smoothed(workspace.column(np.float32), None if top else workspace.column(np.float32), discounts)
         if order == 1:
             c = counted.array()
@@ -68,7 +68,7 @@ def smooth(built: Levels, smoothing: str, discount: float, workspace: Workspace)
         else:
             level, backoff, here = built.levels[order - 2], smoothed[-1].backoff, np.empty(0 if top else size)
             assert backoff is not None
-            for start, keys in _families(level, built.vocabulary, workspace.block):
+            for start, keys in _families(level, built.vocabulary, workspace.part):
                 end, prefixes = start + len(keys), keys // built.vocabulary
                 begins, c = runs_of(prefixes), counted.read(start, end)
                 p, share = _interpolate(c, discounts(c), begins, below[level.suffixes.read(start, end)])
@@ -98,23 +98,23 @@ def _interpolate(
     return own + np.repeat(share, sizes) * below, share
 
 
-def _counts(built: Levels, block: int) -> list[np.ndarray]:
+def _counts(built: Levels, size: int) -> list[np.ndarray]:
     """For each order but the highest, how many different ids stand before each gram."""
-    counts = [np.zeros(size, np.int32) for size in built.sizes[:-1]]
+    counts = [np.zeros(entries, np.int32) for entries in built.sizes[:-1]]
     for level, count in zip(built.levels, counts, strict=True):
-        for suffixes in level.suffixes.parts(block):
+        for suffixes in level.suffixes.parts(size):
             suffixes = np.sort(suffixes)
             begins = runs_of(suffixes)
             count[suffixes[begins]] += np.diff(begins, append=len(suffixes)).astype(np.int32)
     return counts
 
 
-def _discounts(counts: Column, smoothing: str, discount: float, block: int) -> Discounts:
+def _discounts(counts: Column, smoothing: str, discount: float, size: int) -> Discounts:
     given = Discounts((0.0, discount, discount, discount), estimated=False)
     if smoothing == "kneser_ney":
         return given
     n = np.zeros(6, np.int64)
-    for part in counts.parts(block):
+    for part in counts.parts(size):
         n += np.bincount(np.minimum(part, 5), minlength=6)
     if not n[1:5].all():
         return given
@@ -125,9 +125,9 @@ def _discounts(counts: Column, smoothing: str, discount: float, block: int) -> D
     return Discounts((0.0, one, two, three), estimated=True)
 
 
-def _families(level: Level, vocabulary: int, block: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(place of the first, keys) in parts of about `block` that hold all continuations of a prefix or none."""
-    size, start = max(block, vocabulary + 1), 0
+def _families(level: Level, vocabulary: int, part: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(place of the first, keys) in parts of about `part` that hold all continuations of a prefix or none."""
+    size, start = max(part, vocabulary + 1), 0
     while start < len(level):
         keys = level.keys.read(start, start + size)
         if start + len(keys) < len(level):

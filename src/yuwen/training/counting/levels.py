@@ -58,21 +58,21 @@ def build_levels(stages: Sequence[Stage], vocabulary: int, workspace: Workspace)
         counts[keys - 1] = stages[0].run.counts.array()
         built.counts.append(counts)
     for stage in stages:
-        _Descent(stage, built).run(workspace.block)
+        _Descent(stage, built).run(workspace.part)
     for stage in stages:
         stage.run.close(remove=True)
     for number, level in enumerate(levels):
         level.keys.close()
-        _link(level, levels[number - 1] if number else None, vocabulary, workspace.block)
+        _link(level, levels[number - 1] if number else None, vocabulary, workspace.part)
         level.suffixes.close()
     built.counts.close()
     return built
 
 
 class _Descent:
-    """One stage's sorted grams, cut down digit by digit to all its orders, block by block.
+    """One stage's sorted grams, cut down digit by digit to all its orders, part by part.
 
-    Between blocks it remembers each order's last gram and that gram's rank: the next block may go on with it.
+    Between parts it remembers each order's last gram and that gram's rank: the next part may go on with it.
     """
 
     def __init__(self, stage: Stage, built: Levels) -> None:
@@ -83,13 +83,13 @@ class _Descent:
         below = stage.below
         self.short = np.empty(0, np.int64) if below is None else _cut_short(below)
 
-    def run(self, block: int) -> None:
+    def run(self, size: int) -> None:
         keys, counts = self.stage.run.keys, self.stage.run.counts
-        for start in range(0, len(keys), block):
-            self._block(keys.read(start, start + block), counts.read(start, start + block))
+        for start in range(0, len(keys), size):
+            self._part(keys.read(start, start + size), counts.read(start, start + size))
 
-    def _block(self, grams: np.ndarray, counts: np.ndarray) -> None:
-        """`grams` are the distinct ones of the highest order that begin in this block."""
+    def _part(self, grams: np.ndarray, counts: np.ndarray) -> None:
+        """`grams` are some of the stage's longest ones; cut down, those that the part before did not have."""
         stage, base = self.stage, self.stage.base
         lowest = max(stage.first, 1)  # a later stage begins at 2 at least: two ids of any vocabulary fit into a key
         cut = {}
@@ -126,13 +126,13 @@ def _cut_short(stage: Stage) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _link(level: Level, below: Level | None, vocabulary: int, block: int) -> None:
+def _link(level: Level, below: Level | None, vocabulary: int, size: int) -> None:
     """Finds the suffix of every gram of a level."""
     if below is None:
-        for keys in level.keys.parts(block):
+        for keys in level.keys.parts(size):
             level.suffixes.append(keys % vocabulary)
         return
     table, links = below.keys.array(), below.suffixes.array()
-    for keys in level.keys.parts(block):
+    for keys in level.keys.parts(size):
         prefixes = keys // vocabulary
         level.suffixes.append(places_in(table, links[prefixes] * vocabulary + (keys - prefixes * vocabulary)))
