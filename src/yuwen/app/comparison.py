@@ -89,10 +89,13 @@ def cells(row: Mapping[str, Any], columns: Iterable[str]) -> dict[str, str]:
 
 
 def _charts(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Bits per byte against time, tokens and operations; a run without a curve is one point, its final score."""
+    """Bits per byte against time, tokens and operations; a run without a curve is one point, its final score.
+
+    Pseudo-likelihoods are left out: in one picture with the others they would be compared.
+    """
     charts = {}
     for amount in ("seconds", "tokens", "flops"):
-        series = {f"{run['recipe']}-{run['seed']}": _points(run, amount) for run in runs}
+        series = {f"{run['recipe']}-{run['seed']}": _points(run, amount) for run in runs if not run["pseudo"]}
         if any(series.values()):
             charts[amount] = curves(series)
     return charts
