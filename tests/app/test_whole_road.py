@@ -26,23 +26,7 @@ from yuwen.training import Trainer
 RECIPES = Path(__file__).parents[2] / "recipes"
 OWN_DATA = {"shakespeare-char", "shakespeare-char-long"}  # the same road as qwen3's, by characters
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml") if path.stem not in OWN_DATA)
-WORDS = [
-    "the",
-    "cat",
-    "sees",
-    "a",
-    "tree",
-    "and",
-    "runs",
-    "over",
-    "hill",
-    "二月",
-    "春风",
-    "剪刀",
-    "，",
-    "中国",
-    "<unk>",
-]
+WORDS = ["the", "cat", "<unk>", "sees", "a", "tree", "and", "runs", "home", "二月", "春风", "剪刀", "，", "中国"]
 TINY = {"layers": 2, "width": 16, "heads": 2, "kv_heads": 1, "ffn": 32, "hidden": 24, "embedding_width": 8, "order": 3}
 STEPS, BROKEN_AT = 5, 3
 
