@@ -45,6 +45,7 @@ def contrastive(**values: Any) -> ContrastiveObjective:
     return ContrastiveObjective(ContrastiveConfig(**values), Frame.of(tokenizer(), "both"))
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("names", [("anchor", "positive"), ("anchor", "positive", "negative")])
 def test_info_nce_by_hand(names: tuple[str, ...]) -> None:
     network, kind = model("contrastive-pairs"), contrastive(temperature=0.1)
@@ -67,6 +68,7 @@ def test_info_nce_by_hand(names: tuple[str, ...]) -> None:
     assert (term.count, batch.counts) == (5, {"contrastive": 5})
 
 
+@torch.no_grad()
 def test_a_text_alone_is_compared_with_itself_under_other_dropout() -> None:
     network, batch = model("contrastive-text").train(), prepared("contrastive-text")
     torch.manual_seed(0)
@@ -93,6 +95,7 @@ def test_columns_that_make_no_pairs_are_named() -> None:
         contrastive().prepare(row_texts(0, ("text", "pair")), NONE)
 
 
+@torch.no_grad()
 def test_negatives_of_other_processes_count() -> None:
     """Two halves that are given each other's vectors cost what the whole does."""
     network, names = model("contrastive-pairs"), ("anchor", "positive", "negative")
