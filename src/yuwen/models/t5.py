@@ -36,6 +36,7 @@ from yuwen.nn import (
     PreNormCrossBlock,
     RelativeBias,
     RMSNorm,
+    ScaledDotProduct,
     TokenEmbedding,
     TokenHead,
 )
@@ -156,18 +157,16 @@ def _block(config: T5Config) -> PreNormBlock:
 
 def _cross_block(config: T5Config) -> PreNormCrossBlock:
     norms = [RMSNorm(config.width, config.norm_eps) for _ in range(3)]
-    cross = CrossAttention(config.width, config.heads, head_width=config.head_width, score=_score(config))
+    unbiased = ScaledDotProduct(dropout=config.dropout, scale=1.0)  # a memory has no distance from here
+    cross = CrossAttention(config.width, config.heads, head_width=config.head_width, score=unbiased)
     return PreNormCrossBlock(
         norms[0], _attention(config), norms[1], cross, norms[2], _feedforward(config), dropout=config.dropout
     )
 
 
 def _attention(config: T5Config) -> Attention:
-    return Attention(config.width, config.heads, head_width=config.head_width, score=_score(config))
-
-
-def _score(config: T5Config) -> BiasedDotProduct:
-    return BiasedDotProduct(dropout=config.dropout)
+    biased = BiasedDotProduct(dropout=config.dropout)
+    return Attention(config.width, config.heads, head_width=config.head_width, score=biased)
 
 
 def _feedforward(config: T5Config) -> nn.Module:
