@@ -193,7 +193,6 @@ def test_a_killed_count_begins_again(tmp_path: Path) -> None:
         ("schedule.warmup=7", "schedule.warmup=7.0: a count takes one pass"),
         ("train.minutes=3", "train.minutes=3.0: a count takes one pass"),
         ("train.steps=3", "train.steps=3: a count takes one pass"),
-        ("objective.name=prefix", "objective.name='prefix': a count takes one pass and would ignore it"),
         ("data.fields={text: a, label: b}", "objective.name='classify': a count takes one pass and would ignore it"),
         ("data.order=stream", "data.order='stream': a count takes one pass and would ignore it"),
         ("data.length=64", "data.length=64: a count takes one pass"),
