@@ -41,7 +41,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "palm-wide-heads": ("palm", {"head_width": 14, "ffn": 40, "rope_theta": 500_000.0, "norm_eps": 1e-3}),
     "transformer-decoder": ("transformer", {"encoder_layers": 0}),
     "transformer-decoder-pre-untied": ("transformer", {"encoder_layers": 0, "norm": "pre", "tied": False, "heads": 3}),
-    "transformer-decoder-additive": ("transformer", {"encoder_layers": 0, "score": "additive", "head_bias": False}),
+    "transformer-decoder-additive": ("transformer", {"encoder_layers": 0, "score": "additive"}),
     "rnn": ("rnn", {}),
     "rnn-deep-untied": ("rnn", {"layers": 3, "hidden": 60, "tied": False}),
     "lstm": ("lstm", {}),
