@@ -69,7 +69,7 @@ def pretrain(family: str, arguments: argparse.Namespace, held_out: str) -> tuple
     values = {"data": data, **PRETRAIN, "model": {"family": family, **SHAPES[family]}}
     values = merge(values, [f"train.minutes={arguments.minutes}", "train.steps=0", *arguments.pretrain])
     if not (run / "summary.json").is_file():
-        train(parse_recipe(values), run, quiet=arguments.quiet, resume="auto")
+        train(parse_recipe(values), run, quiet=arguments.quiet, resume="auto", preparation_counts=False)
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     kept = ("steps", "tokens", "seconds", "parameters", "best_loss", "objective")
     return run, {"minutes": arguments.minutes, **{key: summary[key] for key in kept}, "recipe": _told(values)}
