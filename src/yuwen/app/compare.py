@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import statistics
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +184,7 @@ def _result(entry: Entry) -> dict[str, Any] | None:
 
 
 def _alone(entry: Entry, identity: str, quiet: bool) -> dict[str, Any]:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_die_with_parent) as pool:
         try:
             return pool.submit(_trained_as, entry.name, entry.recipe.plain(), entry.run, identity, quiet).result()
         except BrokenProcessPool:
@@ -189,6 +192,18 @@ def _alone(entry: Entry, identity: str, quiet: bool) -> dict[str, Any]:
                 f"{entry.run.name}: its process was killed, most likely for want of memory: lower train.micro_tokens "
                 "and start the command again; it goes on where it stopped"
             ) from None
+
+
+def _die_with_parent() -> None:
+    """Ends this process when the one that started it is gone, however it went: no run trains on unseen."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _trained_as(name: str, recipe: dict[str, Any], run: Path, identity: str, quiet: bool) -> dict[str, Any]:
