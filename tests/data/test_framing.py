@@ -74,9 +74,9 @@ def test_what_is_too_long_is_cut_at_its_end(one: int, other: int | None, length:
         assert kept_pair.tolist() == pair[: len(kept_pair)].tolist()  # type: ignore[index]
         cut, cut_pair = one - len(kept), other - len(kept_pair)
         if cut and not cut_pair:
-            assert len(kept) >= len(kept_pair)  # the longer one gave
+            assert len(kept) >= len(kept_pair) - 1  # the longer one gave; of two alike one gives one more
         if cut_pair and not cut:
-            assert len(kept_pair) >= len(kept)
+            assert len(kept_pair) >= len(kept) - 1
         if cut and cut_pair:
             assert abs(len(kept) - len(kept_pair)) <= 1
 

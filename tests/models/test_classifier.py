@@ -150,7 +150,7 @@ def test_one_batch_can_be_learnt(name: str) -> None:
     ids, keep = padded_ids([10, 8, 7, 6, 5, 5])
     labels = torch.tensor([0, 1, 2, 2, 1, 0])
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
-    for _ in range(300):
+    for _ in range(900):
         loss = torch.nn.functional.cross_entropy(model.classify(ids, keep), labels)
         if float(loss.detach()) < 0.1:
             return
