@@ -101,9 +101,14 @@ class DenoisingObjective(PairsObjective):
         most_B = np.minimum(noise_B, tokens_B - noise_B + 1)
         lengths, spans_B = poisson(rng, noise_B, self.config.mean_span, most_B)
         spans = place(rng, ordinary_BT, lengths, spans_B)
-        joined = between(np.full(spans.marks.shape, self.mask), ids_BT)
-        keep = between(spans.marks, ~spans.taken & (ids_BT != _NOTHING))
-        return packed(joined, keep, ids_BT.shape[1], _NOTHING)
+        kept_BT = ~spans.taken & (ids_BT != _NOTHING)
+        # a special token cuts a span in two: where two marks would make the text longer, the second gives way
+        cut_BX = np.zeros_like(spans.marks)
+        cut_BX[:, 1:-1] = spans.marks[:, 1:-1] & spans.taken[:, 1:] & ~ordinary_BT[:, :-1]
+        longer_B = spans.marks.sum(1) + kept_BT.sum(1) - ids_BT.shape[1]
+        marks_BX = spans.marks & ~(cut_BX & (np.cumsum(cut_BX, axis=1) <= longer_B[:, None]))
+        joined = between(np.full(marks_BX.shape, self.mask), ids_BT)
+        return packed(joined, between(marks_BX, kept_BT), ids_BT.shape[1], _NOTHING)
 
 
 def permuted(flags_BT: np.ndarray, closing_BT: np.ndarray, rng: np.random.Generator) -> np.ndarray:
