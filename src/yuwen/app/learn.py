@@ -3,6 +3,7 @@ samples, weights to save, a screen."""
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from yuwen.errors import UserError
 from yuwen.interop import save_folder
 from yuwen.interop.fitting import assign
 from yuwen.models import Classifier, Model, shell
+from yuwen.models.inference import inference
 from yuwen.objectives import build_objective
 from yuwen.tokens import Tokenizer
 from yuwen.training import Hooks, Learner, Processes, Saved, Trainer, choose_precision
@@ -55,9 +57,10 @@ class Learning:
         samples = recipe.train.batch_tokens // recipe.data.length // micro_batches
         objective = build_objective(recipe.objective, tokenizer, model.config.reads)
         source = feed.source(samples)
-        first = objective.prepare(source.samples(np.arange(min(samples, _COUNTED))), np.random.default_rng(0))
-        self.flops_per_token = flops_per_token(model, objective, first)
-        self.recipe = _in_steps(recipe, self.flops_per_token, say)
+        self._first = objective.prepare(source.samples(np.arange(min(samples, _COUNTED))), np.random.default_rng(0))
+        self._objective = objective
+        # counted now only where the budget asks: PyTorch takes a second to make ready for it
+        self.recipe = _in_steps(recipe, self.flops_per_token, say) if recipe.train.flops else recipe
         self.validation = feed.validation(objective, tokenizer, samples)
         self.speak = speaker(model, tokenizer, recipe.sample, run)
         if self.speak is None and recipe.sample.prompts:
@@ -76,6 +79,12 @@ class Learning:
             started=started,
             data=" ".join(text.identity for text in (feed.training, feed.held_out) if text is not None),
         )
+
+    @functools.cached_property
+    def flops_per_token(self) -> float:
+        """Operations of one token, forward and backward; the model is as it was, in training or not."""
+        with inference(self.model):  # and so not within compiled blocks, where nobody could count
+            return flops_per_token(self.model, self._objective, self._first)
 
     def resume(self, saved: Saved) -> None:
         """Takes up where a checkpoint stands; train.steps may have been raised since."""
