@@ -94,7 +94,7 @@ def test_a_dropped_weight_passes_no_gradient() -> None:
 def test_bfloat16_attention_of_both_sides_goes_through_rows(padded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(
-        "yuwen.nn.attention.whole_attention", lambda *x: calls.append(len(x)) or whole_attention(*x)
+        "yuwen.nn.kernels.whole_attention", lambda *x: calls.append(len(x)) or whole_attention(*x)
     )  # fmt: skip
     q, k, v = drawn((4, 2, 9, 9), torch.bfloat16)
     allowed = Padding(kept(9)).resolve(9, 9, q.device) if padded else Allowed(False, None)

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yuwen.nn import fused
 from yuwen.nn.cache import KeyValueCache
+from yuwen.nn.kernels import attend
 from yuwen.nn.linear import Linear, together
 from yuwen.nn.mask import Allowed
 from yuwen.nn.position import Rotation, rotate
-from yuwen.nn.rows import whole_attention
-from yuwen.nn.strips import causal_attention
-
-_LONGEST = 1024  # beyond this the scores of one layer outgrow the processor's cache, and the flash kernel wins
 
 
 class ScaledDotProduct(nn.Module):
     """softmax(Q K^T / sqrt(K)) V (eq. 1), for grouped queries too (Ainslie et al. 2023): H / G queries share a key.
 
-    q [B, H, T, K], k and v [B, G, S, K] -> [B, H, T, K]. Four routes to the same sum: compiled training in bfloat16
-    by a kernel of our own (`nn.fused`), other causal training and bfloat16 prefill on a CPU in strips of query rows
-    (`nn.strips`), what sees both sides in bfloat16 there in whole rows (`nn.rows`), everything else through PyTorch's
-    kernel. `scale` takes the place of 1 / sqrt(K) (Gemma 3's query_pre_attn_scalar).
+    q [B, H, T, K], k and v [B, G, S, K] -> [B, H, T, K]. `scale` takes the place of 1 / sqrt(K) (Gemma 3's
+    query_pre_attn_scalar). How it is computed: `nn.kernels`.
     """
 
     def __init__(self, *, dropout: float = 0.0, scale: float | None = None) -> None:
@@ -32,31 +24,7 @@ class ScaledDotProduct(nn.Module):
 
     def forward(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, allowed: Allowed) -> Tensor:
         rate = self.rate if self.training else 0.0
-        if allowed.table is None and fused.suits(q_BHTK, k_BGSK):
-            return fused.attention(q_BHTK, k_BGSK, v_BGSK, causal=allowed.causal, scale=self.scale, rate=rate)
-        on_cpu = q_BHTK.device.type == "cpu"
-        strips = q_BHTK.requires_grad or q_BHTK.dtype != torch.float32  # fp32 one way only: the flash kernel is faster
-        if allowed.causal and on_cpu and strips and q_BHTK.shape[2] <= _LONGEST:
-            return causal_attention(q_BHTK, k_BGSK, v_BGSK, rate, self.scale)
-        B, H, T, K = q_BHTK.shape
-        G, table = k_BGSK.shape[1], allowed.table
-        both_sides = not allowed.causal and (table is None or table.shape[2] == 1)  # padding at most
-        if both_sides and on_cpu and q_BHTK.dtype == torch.bfloat16 and T > 1 and max(T, k_BGSK.shape[2]) <= _LONGEST:
-            keep_BS = None if table is None else table[:, 0, 0].expand(B, -1)
-            return whole_attention(q_BHTK, k_BGSK, v_BGSK, keep_BS, rate, self.scale)
-        if T == 1 and not allowed.causal:  # the queries that share a key as rows: in bfloat16 a fifth of the time
-            q_BHTK = q_BHTK.reshape(B, G, H // G, K)
-        mixed_BHTK = F.scaled_dot_product_attention(
-            q_BHTK,
-            k_BGSK,
-            v_BGSK,
-            attn_mask=table,
-            dropout_p=rate,
-            is_causal=allowed.causal,
-            scale=self.scale,
-            enable_gqa=q_BHTK.shape[1] != G,
-        )
-        return mixed_BHTK.view(B, H, T, K)
+        return attend(q_BHTK, k_BGSK, v_BGSK, allowed, rate=rate, scale=self.scale)
 
 
 class Attention(nn.Module):
