@@ -31,6 +31,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from memory_in_use import memory_in_use
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "ngram.json"
 PARTS = ("zh-news", "wikitext-2", "memory")
@@ -176,7 +178,7 @@ def memory(folder: Path, corpus: Path | None, megabytes: int) -> dict[str, Any]:
     began, peak = time.perf_counter(), 0
     process = subprocess.Popen([*command, *overrides], stdout=subprocess.PIPE, text=True, env=environment)
     while process.poll() is None:
-        peak = max(peak, in_use(process.pid))
+        peak = max(peak, memory_in_use(process.pid))
         time.sleep(0.1)
     if process.returncode:
         raise SystemExit(f"training failed with {process.returncode}")
@@ -193,24 +195,6 @@ def memory(folder: Path, corpus: Path | None, megabytes: int) -> dict[str, Any]:
         "counting_seconds": summary["seconds"],
         "stages": summary["stages"],
     }
-
-
-def in_use(pid: int) -> int:
-    """Proportional set size of a process and all below it, in bytes."""
-    import psutil
-
-    total = 0
-    try:
-        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    for process in family:
-        try:
-            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
-    return total
 
 
 def write_corpus(path: Path, size: int) -> None:

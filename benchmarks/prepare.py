@@ -22,7 +22,7 @@ import time
 from itertools import islice
 from pathlib import Path
 
-import psutil
+from memory_in_use import memory_in_use
 
 
 def raw(path: str, tokenizer: str) -> dict[str, float]:
@@ -56,26 +56,10 @@ def measured(mode: str, path: str, tokenizer: str) -> dict[str, float]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     peak = 0
     while process.poll() is None:
-        peak = max(peak, memory(process.pid))
+        peak = max(peak, memory_in_use(process.pid))
         time.sleep(0.2)
     assert process.stdout
     return {**json.loads(process.stdout.read()), "peak_memory_bytes": peak}
-
-
-def memory(pid: int) -> int:
-    """Proportional set size of a process and all below it, in bytes."""
-    total = 0
-    try:
-        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0
-    for process in family:
-        try:
-            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
-    return total
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from yuwen.models.weights import to_published
 from yuwen.training import Learner, OptimizerConfig
 
 SMALL = {"layers": 2, "width": 32, "vocabulary": 61}
-STEPPING = sorted(name for name, family in FAMILIES.items() if not getattr(family.config, "COUNTS", False))
+STEPPING = sorted(name for name, family in FAMILIES.items() if not family.config.COUNTS)
 
 
 def shape_of(name: str) -> dict[str, int]:

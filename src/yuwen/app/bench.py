@@ -52,7 +52,7 @@ def exercise(name: str, shape: Mapping[str, int], *, batch: int, length: int) ->
     """What a family learns by, at its plainest: the next token, 15 % hidden words, one token in six in any order, or a
     target of half the length from a source of the other half. UserError for a shape that cannot be."""
     kind = family(name).config
-    if getattr(kind, "COUNTS", False):
+    if kind.COUNTS:
         raise UserError(f"a {name} counts in one pass and takes no steps: time `yuwen train` instead")
     heads = {head: head == "masked" for head in kind.HEADS} if issubclass(kind, EncoderConfig) else {}
     context = {} if kind.CARRIES else {"context": length}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,23 +34,14 @@ def line_chart(points: Sequence[Point], references: Sequence[tuple[str, float]] 
     # The first twentieth may leave the picture: a fall from 9 to 4 would flatten all that follows.
     settled = [point.value for point in shown if point.step >= first + (last - first) / 20] or [shown[-1].value]
     levels = _ticks(*_room(settled + [value for _, value in references]))
-    bottom, top = levels[0], levels[-1]
+    y = _upwards(levels)
 
     def x(step: float) -> float:
         return round(LEFT + (step - first) / (last - first) * (WIDTH - LEFT - RIGHT), 1)
 
-    def y(value: float) -> float:
-        return round(TOP + (top - value) / (top - bottom) * (HEIGHT - TOP - BOTTOM), 1)
-
     steps = [step for step in _ticks(first, last) if first <= step <= last]
     return {
-        "width": WIDTH,
-        "height": HEIGHT,
-        "left": LEFT,
-        "right": WIDTH - RIGHT,
-        "ceiling": TOP,
-        "floor": HEIGHT - BOTTOM,
-        "levels": [(y(level), _number(level)) for level in levels],
+        **_frame(levels),
         "steps": [(x(step), _number(step), clock(_seconds_at(shown, step))) for step in steps],
         "references": [(y(value), f"{label} {value:.3f}") for label, value in references],
         "line": " ".join(f"{x(point.step)},{y(point.value)}" for point in shown),
@@ -84,14 +75,27 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], height: float = 
     first, last = math.log(min(amounts)), math.log(max(amounts))
     last = last if last > first else first + 1.0
     levels = _ticks(*_room([value for value in values if value <= min(values) + height]))
-    bottom, top = levels[0], levels[-1]
+    y = _upwards(levels)
 
     def x(amount: float) -> float:
         return round(LEFT + (math.log(amount) - first) / (last - first) * (WIDTH - LEFT - RIGHT), 1)
 
-    def y(value: float) -> float:
-        return round(TOP + (top - value) / (top - bottom) * (HEIGHT - TOP - BOTTOM), 1)
+    return {
+        **_frame(levels),
+        "amounts": [(x(amount), amount) for amount in _decades(min(amounts), max(amounts))],
+        "lines": {name: [(x(at), y(value)) for at, value in points] for name, points in shown.items()},
+    }
 
+
+def _upwards(levels: Sequence[float]) -> Callable[[float], float]:
+    """Where a value stands between the lowest level and the highest, counted from the top of the picture."""
+    bottom, top = levels[0], levels[-1]
+    return lambda value: round(TOP + (top - value) / (top - bottom) * (HEIGHT - TOP - BOTTOM), 1)
+
+
+def _frame(levels: Sequence[float]) -> dict[str, Any]:
+    """What stands around the lines: the edges of the picture, and its levels with their numbers."""
+    y = _upwards(levels)
     return {
         "width": WIDTH,
         "height": HEIGHT,
@@ -100,8 +104,6 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], height: float = 
         "ceiling": TOP,
         "floor": HEIGHT - BOTTOM,
         "levels": [(y(level), _number(level)) for level in levels],
-        "amounts": [(x(amount), amount) for amount in _decades(min(amounts), max(amounts))],
-        "lines": {name: [(x(at), y(value)) for at, value in points] for name, points in shown.items()},
     }
 
 

@@ -38,7 +38,7 @@ class Frame:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, reads: str) -> Frame:
-        """The frame for a model that reads so (`Family.reads_of`). UserError for a tokenizer without the tokens."""
+        """The frame for a model that reads so (`ModelConfig.reads`). UserError for a tokenizer without the tokens."""
         start, end = tokenizer.id_of("cls_token"), tokenizer.id_of("sep_token")
         if reads in ("both", "permuted"):
             for role, id in (("cls_token", start), ("sep_token", end)):

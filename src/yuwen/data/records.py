@@ -24,7 +24,7 @@ from yuwen import __version__
 from yuwen.config import nearest
 from yuwen.data.corpus import Corpus
 from yuwen.data.folder import default_cache, finished, unfinished
-from yuwen.data.shards import id_type
+from yuwen.data.shards import id_type, mapped
 from yuwen.data.writer import write_safely, writing
 from yuwen.errors import UserError
 from yuwen.text import Cleaner, Document, FieldsConfig, Row, TextConfig, keys, rows
@@ -71,10 +71,10 @@ class RowShards:
         self.folder = Path(folder)
         self.meta = _read_meta(self.folder)
         rows, width = self.meta.rows, len(self.meta.fields) + 1
-        self.tokens = self._map("tokens.bin", id_type(self.meta.vocabulary), self.meta.tokens)
-        self.starts = self._map("starts.bin", np.dtype(np.int64), rows * width).reshape(rows, width)
-        self.labels = self._map("labels.bin", np.dtype(np.int32), rows) if self.meta.labels else None
-        self.scores = self._map("scores.bin", np.dtype(np.float32), rows) if self.meta.scored else None
+        self.tokens = mapped(self.folder, "tokens.bin", id_type(self.meta.vocabulary), self.meta.tokens)
+        self.starts = mapped(self.folder, "starts.bin", np.dtype(np.int64), rows * width).reshape(rows, width)
+        self.labels = mapped(self.folder, "labels.bin", np.dtype(np.int32), rows) if self.meta.labels else None
+        self.scores = mapped(self.folder, "scores.bin", np.dtype(np.float32), rows) if self.meta.scored else None
 
     def __len__(self) -> int:
         return self.meta.rows
@@ -92,14 +92,6 @@ class RowShards:
         """The first `most` ids of one text, int64."""
         start, end = (int(edge) for edge in self.starts[row, place : place + 2])
         return self.tokens[start : min(end, start + most)].astype(np.int64)
-
-    def _map(self, name: str, dtype: np.dtype, count: int) -> np.ndarray:
-        path, expected = self.folder / name, count * dtype.itemsize
-        found = path.stat().st_size if path.is_file() else None
-        if found != expected:
-            state = "is missing" if found is None else f"has {found} bytes instead of {expected}"
-            raise UserError(f"{self.folder}: damaged, {name} {state}; delete the folder and prepare the data again")
-        return np.memmap(path, dtype, mode="r") if count else np.empty(0, dtype)
 
 
 def prepare_rows(

@@ -39,8 +39,8 @@ class Shards:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self.meta = _read_meta(self.folder)
-        self.tokens = self._map("tokens.bin", id_type(self.meta.vocabulary))
-        self.flags = self._map("flags.bin", np.dtype(np.uint8))
+        self.tokens = mapped(self.folder, "tokens.bin", id_type(self.meta.vocabulary), self.meta.tokens)
+        self.flags = mapped(self.folder, "flags.bin", np.dtype(np.uint8), self.meta.tokens)
 
     def __len__(self) -> int:
         return self.meta.tokens
@@ -53,13 +53,15 @@ class Shards:
     def documents(self) -> int:
         return self.meta.documents
 
-    def _map(self, name: str, dtype: np.dtype) -> np.ndarray:
-        path, expected = self.folder / name, self.meta.tokens * dtype.itemsize
-        found = path.stat().st_size if path.is_file() else None
-        if found != expected:
-            state = "is missing" if found is None else f"has {found} bytes instead of {expected}"
-            raise UserError(f"{self.folder}: damaged, {name} {state}; delete the folder and prepare the data again")
-        return np.memmap(path, dtype, mode="r")
+
+def mapped(folder: Path, name: str, dtype: np.dtype, count: int) -> np.ndarray:
+    """So many numbers of a prepared file, [count], mapped from the disk. UserError if the file has not as many."""
+    path, expected = folder / name, count * dtype.itemsize
+    found = path.stat().st_size if path.is_file() else None
+    if found != expected:
+        state = "is missing" if found is None else f"has {found} bytes instead of {expected}"
+        raise UserError(f"{folder}: damaged, {name} {state}; delete the folder and prepare the data again")
+    return np.memmap(path, dtype, mode="r") if count else np.empty(0, dtype)
 
 
 def id_type(vocabulary: int) -> np.dtype:

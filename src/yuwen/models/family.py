@@ -29,7 +29,7 @@ from yuwen.models import (
     transformer,
     xlnet,
 )
-from yuwen.models.config import ModelConfig, Reads
+from yuwen.models.config import ModelConfig
 from yuwen.models.encoder import Encoder
 from yuwen.models.encoder_decoder import EncoderDecoder
 from yuwen.models.left_to_right import LeftToRight
@@ -51,10 +51,6 @@ class Family:
     def encoder(self) -> bool:
         """Whether its models read text from both sides, and so cannot continue it."""
         return self.config.READS in ("both", "permuted")
-
-    def reads_of(self, config: ModelConfig) -> Reads:
-        """How a model of these settings reads."""
-        return config.reads
 
 
 FAMILIES: dict[str, Family] = {
