@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from yuwen.app.recipe import Recipe, merge, parse_recipe, read_recipe, write_recipe
@@ -189,6 +189,8 @@ keys = st.sampled_from(
 )
 
 
+@example(key="model.from", value=float("inf"))
+@example(key="model.dropout", value=float("nan"))
 @given(keys, plain)
 def test_any_value_at_all_is_taken_or_refused_in_one_line(key: str, value: Any) -> None:
     section, _, name = key.partition(".")

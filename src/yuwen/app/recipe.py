@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from yuwen.app.own import fit, model_settings, own_objective
 from yuwen.config import Config, nearest
@@ -82,6 +83,18 @@ class Recipe(Config):
     schedule: ScheduleConfig = ScheduleConfig()
     train: TrainConfig = TrainConfig(steps=1000)
     sample: SampleConfig = SampleConfig()
+
+    @field_validator("model")
+    @classmethod
+    def _from_a_name(cls, model: dict[str, Any]) -> dict[str, Any]:
+        """What no family's settings are asked about: the MODEL to begin from, and numbers that JSON cannot write."""
+        start = model.get("from")
+        if start is not None and not isinstance(start, str):
+            raise ValueError(f"from={start!r} is no MODEL: name a run, a folder, hf:org/name or pypi:package")
+        for key, value in model.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{key}={value!r} is no finite number")
+        return model
 
     def model_config_for(self, vocabulary: int, start: int = 0) -> ModelConfig:
         """The model's settings for a tokenizer of that size: the vocabulary is rounded up to a multiple of 64.
