@@ -13,13 +13,16 @@ from small_runs import Stopped, logged, recipe, stored
 from yuwen.app.learn import Learning
 from yuwen.app.train import train
 from yuwen.errors import UserError
-from yuwen.training import Checkpoints
+from yuwen.training import Checkpoints, trainer
 
 Stop = Callable[[int | None], None]
 SECONDS = ("train.steps=0", "train.minutes=0.02", "train.checkpoint_every=2", "train.evaluate_every=0")
 
 
-def test_minutes_become_steps_once(tmp_path: Path, stop_at: Stop, capsys: pytest.CaptureFixture[str]) -> None:
+def test_minutes_become_steps_once(
+    tmp_path: Path, stop_at: Stop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trainer, "_TIMED_SHARE", 0.0)
     run, hours = tmp_path / "run", (*SECONDS, "train.minutes=99")
     stop_at(11)  # planned after nine steps
     with pytest.raises(Stopped):
@@ -52,6 +55,18 @@ def test_minutes_not_yet_planned(tmp_path: Path, stop_at: Stop) -> None:
     summary = train(recipe(tmp_path, *SECONDS), run, resume="auto", quiet=True)
     assert yaml.safe_load((run / "recipe.yaml").read_text())["train"]["steps"] == summary.steps
     assert summary.steps >= 8 + 9
+
+
+def test_minutes_are_planned_from_a_share_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "_TIMED_SHARE", 1.0)  # all of them: nothing is left to plan for
+    summary = train(recipe(tmp_path, *SECONDS), tmp_path / "run", quiet=True)
+    assert summary.seconds >= 0.02 * 60
+
+
+def test_no_evaluation_is_made_that_nobody_asked_for(tmp_path: Path) -> None:
+    settings = ("train.evaluate_every=0", "train.minutes=0", "train.steps=2")
+    train(recipe(tmp_path, *settings), tmp_path / "run", quiet=True)
+    assert [line["step"] for line in logged(tmp_path / "run") if "valid_loss" in line] == [2]
 
 
 def test_steps_and_minutes_together_are_ambiguous(tmp_path: Path) -> None:

@@ -102,7 +102,8 @@ class Hooks:
 
 _UNPLANNED = 1000  # steps assumed for the schedule until a budget in minutes is planned
 _WARM = 3  # steps whose time is not typical: kernels are chosen, graphs compiled
-_TIMED = 6  # steps that a budget in minutes is measured on
+_TIMED = 6  # steps that a budget in minutes is measured on, at least,
+_TIMED_SHARE = 0.05  # and this share of the budget: a laptop's clock needs some seconds to show its pace
 
 
 class Trainer:
@@ -162,20 +163,23 @@ class Trainer:
             if log is not None and progress.step:
                 self.checkpoints.rewind(progress.step)
             if progress.step == 0:
-                self._report(log, {"step": 0, "tokens": 0, "seconds": self._seconds(), **self._evaluate()})
+                untrained = self._evaluate() if config.evaluate_every or config.minutes else {}
+                self._report(log, {"step": 0, "tokens": 0, "seconds": self._seconds(), **untrained})
             while not self.finished:
                 began = time.perf_counter()
                 factor = self._factor()
                 step = self._step(factor)
-                times = [*times[-(_WARM + _TIMED) :], time.perf_counter() - began]
-                self._plan(times)
+                seconds = time.perf_counter() - began
+                if not progress.total_steps:
+                    times.append(seconds)
+                    self._plan(times[_WARM:])
                 last = self.finished
                 metrics: dict[str, float] = {}
                 if last or _due(config.evaluate_every, progress.step):
                     metrics = self._evaluate()
                     last = self.finished
                 if last or metrics or _due(config.log_every, progress.step):
-                    self._report(log, {**self._line(step, factor, times[-1]), **metrics})
+                    self._report(log, {**self._line(step, factor, seconds), **metrics})
                 if self._writes and (last or _due(config.sample_every, progress.step)):
                     self.hooks.sample(progress.step)
                 better = bool(config.patience and metrics) and progress.since_best == 0
@@ -220,16 +224,15 @@ class Trainer:
         rng = np.random.default_rng([self.config.seed, self.loader.position, self.processes.rank])
         return self.learner.objective.prepare(samples, rng)
 
-    def _plan(self, times: list[float]) -> None:
+    def _plan(self, timed: list[float]) -> None:
         """Turns a budget in minutes into steps, once: what is left over a typical step, evaluations included."""
-        progress = self.progress
-        if progress.total_steps or len(times) < _WARM + _TIMED:
+        progress, budget = self.progress, self.config.minutes * 60
+        if len(timed) < _TIMED or self.processes.first_says(sum(timed)) < _TIMED_SHARE * budget:
             return
-        typical = sorted(times[-_TIMED:])[_TIMED // 2]
-        left = self.config.minutes * 60 - self._seconds()
+        left = budget - self._seconds() - self._evaluation_seconds
         every = self.config.evaluate_every
-        typical += self._evaluation_seconds / every if every else 0.0
-        planned = progress.step + max(1, int((left - self._evaluation_seconds) / typical))
+        typical = sum(timed) / len(timed) + (self._evaluation_seconds / every if every else 0.0)
+        planned = progress.step + max(1, int(left / typical))
         progress.total_steps = int(self.processes.first_says(planned))
         self.hooks.planned(progress.total_steps)
 
