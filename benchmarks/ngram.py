@@ -79,7 +79,7 @@ def machine() -> dict[str, Any]:
     import torch
 
     from yuwen import __version__
-    from yuwen.app.machine import cores, processor
+    from yuwen.app.machine.resources import cores, processor
 
     versions = {"yuwen": __version__, "torch": torch.__version__, "numpy": numpy.__version__}
     return {"processor": processor(), "cores": cores(), **versions}

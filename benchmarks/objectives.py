@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 
-from yuwen.app import machine
+from yuwen.app.machine import resources
 from yuwen.data import Corpus, Windows, prepare
 from yuwen.objectives import SPECIAL_TOKENS, ObjectiveConfig, build_objective
 from yuwen.text import read
@@ -69,7 +69,7 @@ def main() -> None:
         "rows": asked.rows,
         "length": asked.length,
         "repeats": asked.repeats,
-        "processor": machine.processor(),
+        "processor": resources.processor(),
         "numpy": np.__version__,
         "results": rows,
     }

@@ -26,11 +26,11 @@ from typing import Any
 import torch
 
 import yuwen
-from yuwen.app import machine
-from yuwen.app.load import load
-from yuwen.app.measure import measure_classifier
-from yuwen.app.recipe import merge, parse_recipe
-from yuwen.app.train import train
+from yuwen.app.loading.load import load
+from yuwen.app.machine import resources
+from yuwen.app.run.measure import measure_classifier
+from yuwen.app.run.recipe import merge, parse_recipe
+from yuwen.app.run.train import train
 from yuwen.data import corpus, prepare_rows, split
 from yuwen.text import FieldsConfig
 from yuwen.tokens import Tokenizer
@@ -138,7 +138,7 @@ def write(family: str, found: dict[str, Any]) -> None:
         "tfidf": BASELINE,
         "best": None if best is None else {"family": best, "accuracy": measured[best]},
         "families": families,
-        "machine": {"processor": machine.processor(), "cores": machine.cores()},
+        "machine": {"processor": resources.processor(), "cores": resources.cores()},
         "yuwen": yuwen.__version__,
         "torch": torch.__version__,
     }

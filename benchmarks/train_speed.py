@@ -109,7 +109,7 @@ def _seconds(pipe: Any, steps: int) -> list[float]:
 
 def _work(pipe: Any, side: str, name: str, shape: dict[str, int], batch: int, length: int) -> None:
     """One side: says what it is, then takes as many steps as it is told to."""
-    from yuwen.app.bench import exercise
+    from yuwen.app.bench_train import exercise
 
     found = exercise(name, shape, batch=batch, length=length)
     model, step = _ours(found) if side == "yuwen" else _theirs(found, compiled=side == "compiled")

@@ -33,6 +33,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "app": EVERYTHING,
     "cli": EVERYTHING,
 }
+# The rooms of `app`: what stands in it beside them is a verb's own composition, and may import them all.
+APP_ROOMS: dict[str, set[str]] = {
+    "machine": set(),
+    "loading": {"machine"},
+    "run": {"machine", "loading", "progress"},
+    "pages": set(),
+}
 FOUNDATIONS: dict[str, set[str]] = {"errors": set(), "config": {"errors"}, "disk": set(), "native": set()}
 OPEN_TO_ALL = {"errors", "config", "disk", "native", "__version__"}
 
@@ -89,6 +96,16 @@ def test_imports_point_one_way(file: Path) -> None:
         allowed = rules[folder] if len(parts) == 1 else rules[folder] | OPEN_TO_ALL | {folder}
     wrong = [f"{file.name}:{line} imports {name}" for line, name in places(file, tree) if name not in allowed]
     assert not wrong, f"{folder} may import {sorted(allowed)} only: {wrong}"
+
+
+@pytest.mark.parametrize("room", APP_ROOMS)
+def test_the_rooms_of_app_stand_one_above_the_other(room: str) -> None:
+    wrong = []
+    for file in sorted((SOURCE / "app" / room).glob("*.py")):
+        for line, name in imported(ast.parse(file.read_text(encoding="utf-8")), file):
+            if name.startswith("yuwen.app.") and name.split(".")[2] not in APP_ROOMS[room] | {room}:
+                wrong.append(f"{room}/{file.name}:{line} imports {name}")
+    assert not wrong
 
 
 @pytest.mark.parametrize("file", sorted((SOURCE / "cli").glob("*.py")), ids=lambda file: file.stem)

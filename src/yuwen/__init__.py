@@ -6,10 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from yuwen.app.load import load as load
+    from yuwen.app.loading.load import load as load
     from yuwen.app.quickstart import quickstart as quickstart
-    from yuwen.app.recipe import read_recipe as read_recipe
-    from yuwen.app.train import train as train
+    from yuwen.app.run.recipe import read_recipe as read_recipe
+    from yuwen.app.run.train import train as train
     from yuwen.evaluation import evaluate as evaluate
     from yuwen.text import read as read
 
@@ -17,11 +17,11 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "evaluate": "yuwen.evaluation",
-    "load": "yuwen.app.load",
+    "load": "yuwen.app.loading.load",
     "quickstart": "yuwen.app.quickstart",
     "read": "yuwen.text",
-    "read_recipe": "yuwen.app.recipe",
-    "train": "yuwen.app.train",
+    "read_recipe": "yuwen.app.run.recipe",
+    "train": "yuwen.app.run.train",
 }
 
 

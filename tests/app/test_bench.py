@@ -11,8 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from yuwen.app.bench import bench_train, exercise
-from yuwen.app.flops import flops_per_token
+from yuwen.app.bench_train import bench_train, exercise
+from yuwen.app.run.flops import flops_per_token
 from yuwen.cli.main import run
 from yuwen.errors import UserError
 from yuwen.models import FAMILIES, family

@@ -10,7 +10,7 @@ import pytest
 from chat_models import save_chat_model
 from yuwen.app import transcript
 from yuwen.app.chat import Chat
-from yuwen.app.load import Loaded, load
+from yuwen.app.loading.load import Loaded, load
 from yuwen.app.transcript import Message, Transcript
 from yuwen.errors import UserError
 from yuwen.generation import SamplingConfig, generate

@@ -13,9 +13,9 @@ import torch
 import yaml
 
 from yuwen.app import compare as compare_module
-from yuwen.app.chart import curves
 from yuwen.app.compare import Budget, compare
-from yuwen.app.comparison import table
+from yuwen.app.pages.chart import curves
+from yuwen.app.pages.comparison import table
 from yuwen.cli.main import run as command
 from yuwen.errors import UserError
 

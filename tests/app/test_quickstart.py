@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from yuwen.app.quickstart import quickstart
-from yuwen.app.run_folder import claim
+from yuwen.app.run.folder import claim
 from yuwen.cli.main import run as command
 from yuwen.errors import UserError
 

@@ -12,7 +12,7 @@ import transformers
 from generation_models import random_pair_model
 from tokenizers import models, processors
 
-from yuwen.app.load import load
+from yuwen.app.loading.load import load
 from yuwen.cli.main import run
 from yuwen.errors import UserError
 from yuwen.generation import SamplingConfig, generate, source_ids, stream

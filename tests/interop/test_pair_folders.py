@@ -10,7 +10,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from yuwen.app.load import load
+from yuwen.app.loading.load import load
 from yuwen.errors import UserError
 from yuwen.interop import load_folder, save_folder
 from yuwen.interop.gguf import write_gguf

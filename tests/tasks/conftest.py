@@ -11,7 +11,7 @@ import torch
 from task_models import TEXT, Ready, decoder, encoder
 
 import yuwen
-from yuwen.app.load import Loaded
+from yuwen.app.loading.load import Loaded
 from yuwen.tokens import Tokenizer, TokenizerConfig, train
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from yuwen import tasks
-from yuwen.app.load import Loaded
+from yuwen.app.loading.load import Loaded
 from yuwen.interop.sentence import read_pooling
 from yuwen.text import Document
 

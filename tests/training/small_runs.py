@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
-from yuwen.app.recipe import Recipe, merge, parse_recipe
+from yuwen.app.run.recipe import Recipe, merge, parse_recipe
 
 WORDS = ["the", "cat", "sees", "a", "tree", "and", "runs", "home", "over", "hill", "二", "月", "春", "风", "，", "。"]
 VALUES: dict[str, Any] = {

@@ -15,8 +15,8 @@ import yaml
 from safetensors.torch import load_file
 from small_runs import VALUES, Stopped, assert_same_run, logged, stored, text_file
 
-from yuwen.app.recipe import Recipe, merge, parse_recipe
-from yuwen.app.train import train
+from yuwen.app.run.recipe import Recipe, merge, parse_recipe
+from yuwen.app.run.train import train
 from yuwen.errors import UserError
 
 MODEL = {"family": "lstm", "layers": 2, "width": 24, "hidden": 32, "dropout": 0.1, "weight_drop": 0.2}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from small_runs import assert_same_run, recipe, recipe_file
 
-from yuwen.app.train import train
+from yuwen.app.run.train import train
 from yuwen.cli.main import run as command
 from yuwen.training import Checkpoints
 from yuwen.training.checkpoint import damaged

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from small_runs import assert_same_run, recipe, recipe_file
 
-from yuwen.app.train import train
+from yuwen.app.run.train import train
 from yuwen.training import Checkpoints
 
 KILLS = Path(__file__).parents[2] / "benchmarks" / "kills.py"

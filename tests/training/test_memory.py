@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_runs import recipe
 
-from yuwen.app import machine
-from yuwen.app.memory import out_of_memory
-from yuwen.app.train import train
+from yuwen.app.machine import resources
+from yuwen.app.run.memory import out_of_memory
+from yuwen.app.run.train import train
 from yuwen.errors import UserError
 from yuwen.models import parse_config
 from yuwen.training import Learner
@@ -35,7 +35,7 @@ def test_the_mend_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     big = ("train.batch_tokens=3072", "train.micro_tokens=0", "train.steps=2")
     fixed = weights_bytes(22_752, 4, "muon")
     room = fixed + activations_bytes(CONFIG, 1024, 16, 4)
-    monkeypatch.setattr(machine, "memory", lambda: (1 << 40, room))
+    monkeypatch.setattr(resources, "memory", lambda: (1 << 40, room))
     with pytest.raises(UserError, match=r"set train\.micro_tokens=\d+$") as told:
         train(recipe(tmp_path, *big), tmp_path / "run", quiet=True)
     mend = re.search(r"train\.micro_tokens=\d+", str(told.value))

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from small_runs import logged, recipe, recipe_file
 
-from yuwen.app.run_folder import claim
-from yuwen.app.train import train
+from yuwen.app.run.folder import claim
+from yuwen.app.run.train import train
 from yuwen.errors import UserError
 from yuwen.training import Processes, TrainConfig
 

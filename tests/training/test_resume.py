@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from small_runs import Stopped, assert_same_run, logged, recipe, stored, text_file
 
-from yuwen.app.train import train
+from yuwen.app.run.train import train
 from yuwen.errors import UserError
 from yuwen.training import Checkpoints
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from small_runs import Stopped, logged, recipe, stored
 
-from yuwen.app.learn import Learning
-from yuwen.app.train import train
+from yuwen.app.run.learn import Learning
+from yuwen.app.run.train import train
 from yuwen.errors import UserError
 from yuwen.training import Checkpoints, trainer
 

@@ -11,7 +11,7 @@ from yuwen.tasks.extract import read_schema
 from yuwen.tasks.files import read_context, settings_shown
 
 if TYPE_CHECKING:
-    from yuwen.app.load import Loaded
+    from yuwen.app.loading.load import Loaded
     from yuwen.text import Document
 
 _FILES: dict[str, Callable[[str], Any]] = {

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from yuwen.app.load import load
-from yuwen.app.machine import peak_memory
+from yuwen.app.loading.load import load
+from yuwen.app.machine.resources import peak_memory
 from yuwen.errors import UserError
 from yuwen.generation import SamplingConfig, generate
 from yuwen.models import left_to_right

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from yuwen.app.load import Loaded
+from yuwen.app.loading.load import Loaded
 from yuwen.app.transcript import Message
 from yuwen.errors import UserError
 from yuwen.generation import Generation, SamplingConfig, stream

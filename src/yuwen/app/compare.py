@@ -21,12 +21,12 @@ from typing import Any
 
 import torch
 
-from yuwen.app import machine
-from yuwen.app.comparison import write_comparison
-from yuwen.app.load import load
-from yuwen.app.recipe import Recipe, parse_recipe, read_recipe
-from yuwen.app.run_folder import difference
-from yuwen.app.train import corpora, train
+from yuwen.app.loading.load import load
+from yuwen.app.machine import resources
+from yuwen.app.pages.comparison import write_comparison
+from yuwen.app.run.folder import difference
+from yuwen.app.run.recipe import Recipe, parse_recipe, read_recipe
+from yuwen.app.run.train import corpora, train
 from yuwen.data import Corpus
 from yuwen.errors import UserError
 from yuwen.evaluation import evaluate, teller_of, token_stream
@@ -108,7 +108,7 @@ def compare(
     result = {
         "data": {"train": first.train, "valid": first.valid, "held_out": held_out},
         "budget": {name: value for name, value in asdict(budget or Budget()).items() if value},
-        "machine": {"processor": machine.processor(), "cores": machine.cores(), "torch": torch.__version__},
+        "machine": {"processor": resources.processor(), "cores": resources.cores(), "torch": torch.__version__},
         "rows": _rows(runs),
         "runs": runs,
     }
@@ -217,7 +217,7 @@ def _trained(entry: Entry, identity: str, quiet: bool) -> dict[str, Any]:
         summary = train(recipe, run, resume="auto", quiet=quiet, preparation_counts=False)
     except UserError as error:
         raise UserError(f"{run.name}: {error}") from error
-    memory = machine.peak_memory()
+    memory = resources.peak_memory()
     _, held_out = corpora(recipe.data)
     assert held_out is not None
     per_token = summary.flops_per_token

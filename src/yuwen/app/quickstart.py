@@ -10,17 +10,17 @@ from typing import Any
 
 import yaml
 
-from yuwen.app.load import load
-from yuwen.app.recipe import merge, parse_recipe
-from yuwen.app.report import write_report
-from yuwen.app.run_folder import claim
-from yuwen.app.train import Summary, corpora, train
+from yuwen.app.loading.load import load
+from yuwen.app.pages.report import write_report
+from yuwen.app.run.folder import claim
+from yuwen.app.run.recipe import merge, parse_recipe
+from yuwen.app.run.train import Summary, corpora, train
 from yuwen.data import Corpus
 from yuwen.errors import UserError
 from yuwen.evaluation import evaluate
 
 _MARK = "quickstart"  # an empty file in the run folder
-RECIPE = Path(__file__).with_name("assets") / "quickstart.yaml"
+RECIPE = Path(__file__).with_name("quickstart.yaml")
 
 # Bits per byte on the last 5 % of the sample's lines, given all the rest, of what a small model has to beat.
 REFERENCES = {"sample:zh-news": {"Kneser–Ney 5-gram": 2.043, "xz -9": 2.407}}

@@ -99,7 +99,7 @@ def apply(
         raise UserError("--resume goes on with a file: name it by --out")
     results = None if out is None else tasks.ResultFile(out, resume=resume)
 
-    from yuwen.app.load import load
+    from yuwen.app.loading.load import load
 
     loaded = load(model, dtype.value)
     note(f"{loaded.path}: {loaded.hash[:12]}")

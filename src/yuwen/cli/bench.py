@@ -39,7 +39,7 @@ def train(
     A decoder learns the next token, an encoder 15 % hidden words, XLNet one token in six in any order, an
     encoder-decoder a target of half the length from a source of the other half.
     """
-    from yuwen.app.bench import bench_train
+    from yuwen.app.bench_train import bench_train
     from yuwen.config import nearest
     from yuwen.errors import UserError
     from yuwen.models import family as find

@@ -50,7 +50,7 @@ def chat(
     )
 
     from yuwen.app.chat import Chat
-    from yuwen.app.load import load
+    from yuwen.app.loading.load import load
     from yuwen.app.talk import Talk
     from yuwen.app.transcript import Transcript
 

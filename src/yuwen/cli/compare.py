@@ -39,7 +39,7 @@ def compare(
 
     from yuwen.app.compare import Budget
     from yuwen.app.compare import compare as run
-    from yuwen.app.comparison import table
+    from yuwen.app.pages.comparison import table
 
     result = run(
         recipes,

@@ -83,7 +83,7 @@ def prepare(
     """Clean, deduplicate and encode text into memory-mapped shards."""
     import time
 
-    from yuwen.app import sources
+    from yuwen.app.loading import sources
     from yuwen.data import corpus
     from yuwen.data import prepare as prepared
     from yuwen.data.words import known
@@ -136,7 +136,7 @@ def show(
     encoding: Encoding = None,
 ) -> None:
     """Show what an objective makes of the text: before, after, and what is asked for."""
-    from yuwen.app.show import show as shown
+    from yuwen.app.run.show import show as shown
 
     found = shown(
         data, objective, settings or [], tokenizer=tokenizer, count=count, seed=seed, length=length, words=words,

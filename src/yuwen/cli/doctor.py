@@ -19,7 +19,7 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Show versions, processor, memory, compiler, and what precision and speed-ups will be used and why."""
-    from yuwen.app.doctor import describe, examine
+    from yuwen.app.machine.doctor import describe, examine
 
     facts = examine(again=again)
     if as_json:

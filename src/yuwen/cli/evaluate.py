@@ -42,7 +42,7 @@ def evaluate(
     import dataclasses
 
     from yuwen import evaluation
-    from yuwen.app.load import load
+    from yuwen.app.loading.load import load
 
     loaded = load(model, dtype.value)
     note(f"{loaded.path}: {loaded.hash[:12]}")
@@ -51,7 +51,7 @@ def evaluate(
     if loaded.classifier is not None:
         ignored = {"window": window, "stride": stride, "batch": batch, "every": None if every == 1 else every}
         _refuse(f"{loaded.path} tells classes", **ignored, field=field)
-        from yuwen.app.measure import measure_classifier
+        from yuwen.app.run.measure import measure_classifier
 
         found = measure_classifier(loaded, data, fields=fields, encoding=encoding)
         if as_json:

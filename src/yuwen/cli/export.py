@@ -58,7 +58,7 @@ def export(
         raise UserError("--dtype is for --to hf: a GGUF file's weights are chosen with --type")
     if to is Format.hf and type is not None:
         raise UserError("--type is for --to gguf: a folder's weights are chosen with --dtype")
-    from yuwen.app.load import load
+    from yuwen.app.loading.load import load
     from yuwen.interop import export_folder
     from yuwen.interop.gguf import gguf_generation, write_gguf
     from yuwen.interop.hf import check_free, generation_settings

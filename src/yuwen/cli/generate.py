@@ -49,7 +49,7 @@ def generate(
         length_penalty=length_penalty,
     )
 
-    from yuwen.app.load import load
+    from yuwen.app.loading.load import load
     from yuwen.generation import stream
 
     loaded = load(model, dtype.value)

@@ -107,6 +107,6 @@ def _visible(piece: str) -> str:
 
 
 def _load(model: str) -> Tokenizer:
-    from yuwen.app.sources import tokenizer
+    from yuwen.app.loading.sources import tokenizer
 
     return tokenizer(model)

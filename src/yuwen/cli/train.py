@@ -26,7 +26,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train what RECIPE describes, into a run folder."""
-    from yuwen.app.train import train_file
+    from yuwen.app.run.train import train_file
 
     summary = train_file(recipe, out, overrides or [], resume=resume, quiet=False)
     if os.environ.get("RANK", "0") != "0":  # of a group of processes (torchrun) the first one reports

@@ -1,0 +1,1 @@
+"""What this machine grants, and what of it PyTorch can use."""

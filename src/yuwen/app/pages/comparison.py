@@ -1,0 +1,121 @@
+"""What a comparison looks like: a table in Markdown, the same in JSON, and one self-contained page with plots."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from yuwen import __version__
+from yuwen.app.pages.chart import clock, curves
+from yuwen.app.pages.report import ASSETS, count, size
+
+_COLUMNS = {
+    "recipe": "recipe",
+    "bits_per_byte": "bits per byte",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "spread": "spread",
+    "parameters": "parameters",
+    "tokens": "tokens read",
+    "tokens_per_second": "tokens/s",
+    "seconds": "time",
+    "flops": "FLOPs",
+    "peak_memory_bytes": "memory",
+}
+
+
+def write_comparison(folder: Path, result: Mapping[str, Any]) -> None:
+    """Writes `compare.json`, `compare.md` and `compare.html` from what `compare` found."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder / "compare.json", json.dumps(result, ensure_ascii=False, indent=1))
+    _write(folder / "compare.md", table(result["rows"]))
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(count=count, size=size, clock=clock)
+    page = environment.get_template("compare.html.j2").render(
+        version=__version__,
+        style=(ASSETS / "report.css").read_text(encoding="utf-8"),
+        result=result,
+        columns=_columns(result["rows"]),
+        cells=[cells(row, _columns(result["rows"])) for row in result["rows"]],
+        colours=_colours(result["rows"]),
+        charts=_charts(result["runs"]),
+    )
+    _write(folder / "compare.html", page)
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows in Markdown, best first; pseudo-likelihoods are marked, for they lie on a scale of their own."""
+    columns = _columns(rows)
+    lines = [
+        "| " + " | ".join(columns.values()) + " |",
+        "| --- |" + " ---: |" * (len(columns) - 1),
+        *("| " + " | ".join(cells(row, columns).values()) + " |" for row in rows),
+    ]
+    if any(row["pseudo"] for row in rows):
+        lines += ["", "\\* pseudo-likelihood (both sides are read): to be compared among themselves only."]
+    return "\n".join(lines) + "\n"
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """Those that the runs were measured by, and all that they cost."""
+    measures = ("bits_per_byte", "accuracy", "macro_f1")
+    empty = {key for key in measures if all(row[key] is None for row in rows)}
+    return {key: name for key, name in _COLUMNS.items() if key not in empty}
+
+
+def cells(row: Mapping[str, Any], columns: Iterable[str]) -> dict[str, str]:
+    """One row as a person reads it; what is not known or does not exist is a dash."""
+    shown: dict[str, Callable[[Any], str]] = {
+        "recipe": str,
+        "bits_per_byte": lambda bits: f"{bits:.4f}{'*' if row['pseudo'] else ''}",
+        "accuracy": lambda share: f"{share:.4f}",
+        "macro_f1": lambda score: f"{score:.4f}",
+        "spread": lambda spread: f"{spread:.4f}" if len(row["seeds"]) > 1 else "—",
+        "parameters": count,
+        "tokens": lambda tokens: count(round(tokens)),
+        "tokens_per_second": lambda speed: f"{speed:,.0f}",
+        "seconds": clock,
+        "flops": lambda flops: f"{flops:.2e}",
+        "peak_memory_bytes": size,
+    }
+    return {key: "—" if row[key] is None else shown[key](row[key]) for key in columns}
+
+
+def _charts(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Bits per byte against time, tokens and operations; a run without a curve is one point, its final score.
+
+    Pseudo-likelihoods are left out: in one picture with the others they would be compared.
+    """
+    charts = {}
+    for amount in ("seconds", "tokens", "flops"):
+        series = {f"{run['recipe']}-{run['seed']}": _points(run, amount) for run in runs if not run["pseudo"]}
+        if any(series.values()):
+            charts[amount] = curves(series)
+    return charts
+
+
+def _points(run: Mapping[str, Any], amount: str) -> list[tuple[float, float]]:
+    points = run["curve"] or [run]
+    return [
+        (point[amount], point["bits_per_byte"])
+        for point in points
+        if point[amount] is not None and point["bits_per_byte"] is not None
+    ]
+
+
+def _colours(rows: list[dict[str, Any]]) -> dict[str, str]:
+    """A hue for each recipe, evenly around the circle."""
+    return {row["recipe"]: f"hsl({round(360 * n / len(rows))} 60% 45%)" for n, row in enumerate(rows)}
+
+
+def _write(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

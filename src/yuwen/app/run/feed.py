@@ -1,0 +1,238 @@
+"""What a run learns from and is measured on, by kind: running text, or rows of records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from torch import nn
+
+from yuwen.app.run.recipe import DataConfig, Recipe
+from yuwen.data import (
+    RAW,
+    Corpus,
+    Frame,
+    Records,
+    RowShards,
+    Shards,
+    Streams,
+    Windows,
+    corpus,
+    field_texts,
+    in_order,
+    prepare,
+    prepare_rows,
+    split,
+)
+from yuwen.data.loader import Source
+from yuwen.data.records import RowMeta
+from yuwen.data.shards import Meta
+from yuwen.evaluation import Evaluator
+from yuwen.evaluation.classification import evaluate_rows
+from yuwen.models.inference import inference
+from yuwen.objectives import Objective
+from yuwen.objectives.classify import ClassifyObjective
+from yuwen.text import Document
+from yuwen.tokens import Tokenizer
+
+Validation = Callable[[Any], Mapping[str, float]]
+
+
+class Feed(Protocol):
+    """A recipe's data, from documents to samples."""
+
+    training: Corpus
+    held_out: Corpus | None
+
+    @property
+    def meta(self) -> Meta | RowMeta:
+        """What the shards hold, once they are made."""
+        ...
+
+    @property
+    def labels(self) -> list[str]:
+        """Names of the classes, where rows have some."""
+        ...
+
+    def documents(self) -> Iterator[Document]:
+        """What a tokenizer learns from."""
+        ...
+
+    def prepare(self, tokenizer: Tokenizer) -> None:
+        """Makes the shards, or finds them made."""
+        ...
+
+    def source(self, samples: int) -> Source:
+        """Where a loader draws from, so many samples at a time."""
+        ...
+
+    def validation(self, objective: Objective, tokenizer: Tokenizer, samples: int) -> Validation | None:
+        """How a model is measured while it learns; None where nothing is held out."""
+        ...
+
+
+def feed_of(recipe: Recipe) -> Feed:
+    """The feed of a recipe whose objective is settled."""
+    return RowFeed(recipe) if recipe.data.fields is not None else TextFeed(recipe)
+
+
+class TextFeed:
+    """Running text in windows: shuffled, or in streams that read on."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.training, self.held_out = corpora(recipe.data)
+        self.shards: Shards
+
+    @property
+    def meta(self) -> Meta:
+        return self.shards.meta
+
+    @property
+    def labels(self) -> list[str]:
+        return []
+
+    def documents(self) -> Iterator[Document]:
+        return self.training.documents()
+
+    def prepare(self, tokenizer: Tokenizer) -> None:
+        data = self.recipe.data
+        self.shards = prepare(
+            self.training,
+            tokenizer,
+            text=data.text,
+            deduplicate=data.deduplicate,
+            exclude=self.held_out,
+            words=data.words,
+        )
+
+    def source(self, samples: int) -> Source:
+        data, train = self.recipe.data, self.recipe.train
+        if data.order == "stream":
+            return Streams(self.shards, data.length, rows=train.batch_tokens // data.length, seed=train.seed)
+        return Windows(self.shards, data.length, seed=train.seed)
+
+    def validation(self, objective: Objective, tokenizer: Tokenizer, samples: int) -> Validation | None:
+        if self.held_out is None:
+            return None
+        data = self.recipe.data
+        if self.recipe.objective is not None and self.recipe.objective.name == "causal":
+            return Exact(tokenizer, self.held_out, data.length)
+        shards = prepare(self.held_out, tokenizer, text=RAW, deduplicate=False, words=data.words)
+        windows = Windows(shards, data.length)
+        total = max(2, windows.per_epoch)  # two at least: a second sentence comes from another window
+        parts = np.array_split(np.arange(total), max(1, total // max(2, samples)))
+        return ObjectiveLoss(objective, lambda: map(windows.samples, parts), self.recipe.train.seed)
+
+
+class RowFeed:
+    """Records, each of some texts and perhaps a label or a score."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        assert recipe.data.fields is not None
+        self.recipe, self.fields = recipe, recipe.data.fields
+        self.training, self.held_out = corpora(recipe.data)
+        self.shards: RowShards
+
+    @property
+    def meta(self) -> RowMeta:
+        return self.shards.meta
+
+    @property
+    def labels(self) -> list[str]:
+        return self.shards.meta.labels
+
+    def documents(self) -> Iterator[Document]:
+        return field_texts(self.training, self.fields)
+
+    def prepare(self, tokenizer: Tokenizer) -> None:
+        data = self.recipe.data
+        self.shards = prepare_rows(
+            self.training,
+            self.fields,
+            tokenizer,
+            text=data.text,
+            deduplicate=data.deduplicate,
+            exclude=self.held_out,
+        )
+
+    def source(self, samples: int) -> Source:
+        return Records(self.shards, self.recipe.data.length, samples, self.recipe.train.seed)
+
+    def validation(self, objective: Objective, tokenizer: Tokenizer, samples: int) -> Validation | None:
+        if self.held_out is None:
+            return None
+        data, known = self.recipe.data, self.shards.meta.labels or None
+        # what is split off the training rows has their copies and contradictions; a DATA of its own is as it is
+        split_off = data.deduplicate and _by_share(data.valid)
+        rows = prepare_rows(self.held_out, self.fields, tokenizer, text=RAW, deduplicate=split_off, labels=known)
+        length = data.length
+        if isinstance(objective, ClassifyObjective):
+            return Told(rows, objective.frame, length)
+        return ObjectiveLoss(objective, lambda: in_order(rows, length, samples), self.recipe.train.seed)
+
+
+class Exact:
+    """Nats per token and bits per byte, from left to right, over all that is held out."""
+
+    def __init__(self, tokenizer: Tokenizer, held_out: Corpus, length: int) -> None:
+        stride = max(1, length - 1)  # windows share one token, so that every token but the very first is scored
+        self.evaluator = Evaluator(tokenizer, held_out.documents(), window=length, stride=stride, refuse_unknown=False)
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        score = self.evaluator(model)
+        known = {} if score.bits_per_byte is None else {"bits_per_byte": score.bits_per_byte}
+        return {"valid_loss": score.loss, **known}
+
+
+class Told:
+    """How often a classifier is right about all that is held out."""
+
+    def __init__(self, rows: RowShards, frame: Frame, length: int) -> None:
+        self.rows, self.frame, self.length = rows, frame, length
+
+    def __call__(self, model: Any) -> dict[str, float]:
+        found = evaluate_rows(model, self.rows, self.frame, self.length)
+        return {"valid_loss": found.loss, "accuracy": found.accuracy, "macro_f1": found.macro_f1}
+
+
+class ObjectiveLoss:
+    """The objective's own loss over all that is held out, which is prepared the same way every time it is measured.
+
+    Terms are summed over everything, divided by their counts, and added up by their weights, as in training.
+    """
+
+    def __init__(self, objective: Objective, batches: Callable[[], Iterator[Any]], seed: int) -> None:
+        self.objective, self.batches, self.seed = objective, batches, seed
+
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        sums: dict[str, float] = {}
+        counts: dict[str, int] = {}
+        weights: dict[str, float] = {}
+        with inference(model):
+            for number, samples in enumerate(self.batches()):
+                batch = self.objective.prepare(samples, np.random.default_rng([self.seed, number]))
+                for name, term in self.objective.loss(model, batch, {}).items():
+                    sums[name] = sums.get(name, 0.0) + float(term.sum)
+                    counts[name] = counts.get(name, 0) + term.count
+                    weights[name] = term.weight
+        means = {name: sums[name] / max(1, counts[name]) for name in sums}
+        parts = {f"valid_{name}": mean for name, mean in means.items()} if len(means) > 1 else {}
+        return {"valid_loss": sum(weights[name] * mean for name, mean in means.items()), **parts}
+
+
+def corpora(data: DataConfig) -> tuple[Corpus, Corpus | None]:
+    """(what is learnt from, what is only measured) of a recipe; no validation where `data.valid` is 0."""
+    sources = [data.train] if isinstance(data.train, str) else list(data.train)
+    field = data.field if data.fields is None else data.fields.first
+    whole = corpus(sources, field=field, encoding=data.encoding)
+    if not data.valid:
+        return whole, None
+    if _by_share(data.valid):
+        return split(whole, data.valid)
+    return split(whole, corpus(str(data.valid), field, data.encoding))
+
+
+def _by_share(valid: str | float) -> bool:
+    return isinstance(valid, float) or valid.startswith("hash:")

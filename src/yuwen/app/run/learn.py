@@ -1,0 +1,155 @@
+"""A model, a tokenizer and what it reads → the trainer that joins them, with what it is given from outside: evaluation,
+samples, weights to save, a screen."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from yuwen.app.machine import probe
+from yuwen.app.progress import Progress
+from yuwen.app.run.feed import Feed
+from yuwen.app.run.flops import flops_per_token
+from yuwen.app.run.recipe import Recipe, write_recipe
+from yuwen.app.run.speak import speaker
+from yuwen.data import Loader
+from yuwen.errors import UserError
+from yuwen.interop import save_folder
+from yuwen.interop.fitting import assign
+from yuwen.models import Classifier, Model, shell
+from yuwen.models.inference import inference
+from yuwen.objectives import build_objective
+from yuwen.tokens import Tokenizer
+from yuwen.training import Hooks, Learner, Processes, Saved, Trainer, choose_precision
+from yuwen.training.logging import cut_back
+
+_COUNTED = 4  # samples of the batch whose operations are counted
+
+
+class Learning:
+    """One run's training: builds the trainer, answers its hooks, shows how it goes."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: Path,
+        model: Model | Classifier,
+        tokenizer: Tokenizer,
+        feed: Feed,
+        *,
+        processes: Processes,
+        say: Callable[[str], None],
+        started: float | None,
+    ) -> None:
+        assert recipe.objective is not None
+        self.folder, self.model, self.tokenizer = run, model, tokenizer
+        self.processes, self.say = processes, say
+        dtype, why = choose_precision(recipe.train.precision)
+        compiled, why_compiled = _compiles(recipe.train.compile)
+        say(f"computing in {str(dtype).removeprefix('torch.')} ({why}), {why_compiled}")
+        micro_batches, _ = recipe.train.micro_batches(processes.world)
+        samples = recipe.train.batch_tokens // recipe.data.length // micro_batches
+        objective = build_objective(recipe.objective, tokenizer, model.config.reads)
+        source = feed.source(samples)
+        self._first = objective.prepare(source.samples(np.arange(min(samples, _COUNTED))), np.random.default_rng(0))
+        self._objective = objective
+        # counted now only where the budget asks: PyTorch takes a second to make ready for it
+        self.recipe = _in_steps(recipe, self.flops_per_token, say) if recipe.train.flops else recipe
+        self.validation = feed.validation(objective, tokenizer, samples)
+        self.speak = speaker(model, tokenizer, recipe.sample, run)
+        if self.speak is None and recipe.sample.prompts:
+            say(f"a {model.config.MODEL_TYPE} that learns by {recipe.objective.name} writes nothing: no samples")
+        self.learner = Learner(
+            model.train(), objective, recipe.optimizer, dtype=dtype, compile=compiled, processes=processes
+        )
+        self.trainer = Trainer(
+            self.learner,
+            Loader(source, samples, rank=processes.rank, world=processes.world),
+            self.recipe.train,
+            recipe.schedule,
+            run=run,
+            hooks=Hooks(self._evaluate, self._sample, self._save_model, self._logged, self._planned, say),
+            micro_batches=micro_batches,
+            started=started,
+            data=" ".join(text.identity for text in (feed.training, feed.held_out) if text is not None),
+        )
+
+    @functools.cached_property
+    def flops_per_token(self) -> float:
+        """Operations of one token, forward and backward; the model is as it was, in training or not."""
+        with inference(self.model):  # and so not within compiled blocks, where nobody could count
+            return flops_per_token(self.model, self._objective, self._first)
+
+    def resume(self, saved: Saved) -> None:
+        """Takes up where a checkpoint stands; train.steps may have been raised since."""
+        self.trainer.resume(saved)
+        progress = self.trainer.progress
+        progress.total_steps = self.recipe.train.steps or progress.total_steps
+        if not self.trainer.finished:
+            self.say(f"resuming {saved.folder} at step {progress.step}")
+
+    def run(self, *, quiet: bool) -> None:
+        """Trains to the end."""
+        progress = self.trainer.progress
+        if self.processes.first:
+            write_recipe(self.recipe, self.folder / "recipe.yaml")
+            cut_back(self.folder / "samples.jsonl", progress.step)
+        with Progress(progress.total_steps, "training", quiet=quiet) as self.screen:
+            self.trainer.run()
+
+    def _evaluate(self) -> Mapping[str, float]:
+        return {} if self.validation is None else self.validation(self.model)
+
+    def _sample(self, step: int) -> None:
+        if self.speak is None:
+            return
+        with (self.folder / "samples.jsonl").open("a", encoding="utf-8") as file:
+            for prompt, text in self.speak():
+                self.screen.sample(prompt, text)
+                file.write(json.dumps({"step": step, "prompt": prompt, "text": text}, ensure_ascii=False) + "\n")
+
+    def _save_model(self, folder: Path) -> None:
+        model = _with_weights(self.model, self.learner.masters.named())
+        save_folder(folder, model, self.tokenizer, generation={"yuwen": {"chat": False}})
+
+    def _logged(self, metrics: Mapping[str, Any]) -> None:
+        self.screen.step(metrics["step"], metrics)
+
+    def _planned(self, steps: int) -> None:
+        self.screen.plan(steps)
+        self.say(f"{self.recipe.train.minutes:g} minutes are {steps} steps here")
+        self.recipe = self.recipe.model_copy(update={"train": self.recipe.train.model_copy(update={"steps": steps})})
+        if self.processes.first:
+            write_recipe(self.recipe, self.folder / "recipe.yaml")
+
+
+def _compiles(asked: str) -> tuple[bool, str]:
+    if asked == "off":
+        return False, "eager: asked for"
+    verdict = probe.compiler_works()
+    if asked == "on" and not verdict:
+        raise UserError(f"train.compile=on, but {verdict.reason}: set train.compile=auto")
+    return bool(verdict), f"compiled: {verdict.reason}" if verdict else f"eager: {verdict.reason}"
+
+
+def _in_steps(recipe: Recipe, flops_per_token: float, say: Callable[[str], None]) -> Recipe:
+    """The recipe with the number of steps that a budget in operations comes to."""
+    train = recipe.train
+    if not train.flops or train.steps:
+        return recipe
+    steps = max(1, int(train.flops / (flops_per_token * train.batch_tokens)))
+    say(f"{train.flops:g} operations are {steps} steps here, of {flops_per_token * train.batch_tokens:.3g} each")
+    return recipe.model_copy(update={"train": train.model_copy(update={"steps": steps})})
+
+
+def _with_weights(model: Model | Classifier, weights: Mapping[str, torch.Tensor]) -> Model | Classifier:
+    """A model of the same shape around the fp32 masters; nothing is copied."""
+    empty = shell(model)
+    assign(empty, {name: weight.detach() for name, weight in weights.items()})
+    return empty

@@ -1,0 +1,42 @@
+"""Whether a run fits into this machine's memory, told before it is built, and what to change when it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from yuwen.app.machine import resources
+from yuwen.app.run.recipe import Recipe
+from yuwen.errors import UserError
+from yuwen.training import choose_precision
+from yuwen.training.memory import activations_bytes, fitting_tokens, smaller_micro_batches, weights_bytes
+
+
+def refuse_too_large(recipe: Recipe, config: Any, parameters: int, world: int) -> None:
+    """UserError, before anything is allocated, if a step of this model needs more than is free."""
+    element = choose_precision(recipe.train.precision)[0].itemsize
+    fixed = weights_bytes(parameters, element, recipe.optimizer.name)
+    share, tokens, length = recipe.train.batch_tokens // world, recipe.train.micro_batches(world)[1], recipe.data.length
+    needed = fixed + activations_bytes(config, tokens, length, element)
+    free = resources.memory()[1]
+    if needed <= free:
+        return
+    fits = fitting_tokens(config, share, length, element, free - fixed)
+    mend = f"set train.micro_tokens={fits}" if fits else "choose a smaller model.width, model.layers or data.length"
+    raise UserError(
+        f"this needs about {needed / 2**30:.1f} GiB ({parameters:,} parameters, {tokens} tokens at a time) and "
+        f"{free / 2**30:.1f} GiB are free: {mend}"
+    )
+
+
+def out_of_memory(error: BaseException, recipe: Recipe, world: int) -> UserError | None:
+    """What to change after an allocation failed; None for any other error."""
+    if not isinstance(error, MemoryError) and not any(words in str(error) for words in _REFUSED):
+        return None
+    now = recipe.train.micro_batches(world)[1]
+    sizes = smaller_micro_batches(recipe.train.batch_tokens // world, recipe.data.length)
+    half = next((tokens for tokens in sizes if tokens <= now // 2), 0)
+    mend = f"set train.micro_tokens={half} (now {now})" if half else "choose a smaller model.width or model.layers"
+    return UserError(f"out of memory: {mend}")
+
+
+_REFUSED = ("can't allocate memory", "not enough memory", "out of memory")  # PyTorch's allocators, by platform

@@ -1,0 +1,55 @@
+"""What a model says while it learns: it goes on from a prompt, answers it, or fills the blank in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from yuwen.app.loading.load import Loaded
+from yuwen.app.run.recipe import SampleConfig
+from yuwen.data import Frame
+from yuwen.generation import generate
+from yuwen.models import Encoder, EncoderDecoder, LeftToRight
+from yuwen.models.inference import inference
+from yuwen.objectives import Vocabulary
+from yuwen.tasks.fill import MASK, fill
+from yuwen.tokens import Tokenizer
+
+Said = list[tuple[str, str]]  # prompt, and what the model made of it
+
+
+def speaker(model: Any, tokenizer: Tokenizer, config: SampleConfig, run: Path) -> Callable[[], Said] | None:
+    """What answers the recipe's prompts with the model as it is then; None for a model that writes nothing."""
+    prompts = [prompt for prompt in config.prompts if tokenizer.encode(prompt)]
+    if isinstance(model, LeftToRight):
+        return lambda: _written(model, tokenizer, config, prompts, [tokenizer.encode(prompt) for prompt in prompts])
+    if isinstance(model, EncoderDecoder):
+        sources = [_source(prompt, tokenizer) for prompt in prompts]
+        return lambda: _written(model, tokenizer, config, prompts, sources)
+    if isinstance(model, Encoder) and "masked" in model.heads and tokenizer.mask_id is not None:
+        return lambda: _filled(Loaded(str(run), run, model, tokenizer), prompts)
+    return None
+
+
+def _written(
+    model: Any, tokenizer: Tokenizer, config: SampleConfig, prompts: Sequence[str], ids: Sequence[Sequence[int]]
+) -> Said:
+    if not prompts:
+        return []
+    results = generate(model, ids, config.sampling(), tokenizer=tokenizer)
+    return [(prompt, result.text) for prompt, result in zip(prompts, results, strict=True)]
+
+
+def _source(prompt: str, tokenizer: Tokenizer) -> list[int]:
+    """A source with a hole at its end, where such a model learnt to fill holes: T5's first sentinel, BART's mask."""
+    frame, ids = Frame.of(tokenizer, "pairs"), tokenizer.encode(prompt, specials=True)
+    hole = next(iter(Vocabulary.of(tokenizer).sentinels), tokenizer.mask_id)
+    return [*frame.before, *ids, *([] if hole is None or hole in ids else [hole]), *frame.after]
+
+
+def _filled(loaded: Loaded, prompts: Sequence[str]) -> Said:
+    """The likeliest words for the blanks, of which a prompt without one has one at its end."""
+    texts = [prompt if MASK in prompt else prompt + MASK for prompt in prompts]
+    with inference(loaded.model):
+        return [(text, f" → {row['text']}") for text, row in zip(texts, fill(loaded, texts, top=1), strict=True)]

@@ -1,0 +1,118 @@
+"""The whole road of a classifier on real reviews: pretrained, fine-tuned, resumed, measured, applied, exported."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import yuwen
+from yuwen.app.run.recipe import merge, parse_recipe
+from yuwen.app.run.train import train
+from yuwen.cli.main import run as command
+from yuwen.errors import UserError
+from yuwen.text import read
+
+TRAIN = {"log_every": 1, "precision": "float32", "compile": "off", "tensorboard": False, "evaluate_every": 0}
+VALUES: dict[str, Any] = {
+    "data": {"train": "rows.jsonl", "valid": "hash:0.2", "length": 32},
+    "tokenizer": {"kind": "char", "vocabulary": 700},
+    "train": {**TRAIN, "steps": 60, "batch_tokens": 1024},
+    "optimizer": {"name": "adamw", "lr": 0.005},
+}
+FIELDS = "data.fields={text: text, label: place}"
+SHAPES = {
+    "bert": {"layers": 1, "width": 32, "heads": 2},
+    "lstm": {"layers": 1, "width": 32},
+    "t5": {"layers": 1, "width": 32, "heads": 2},
+}
+
+
+@pytest.fixture(autouse=True)
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A folder of its own, with reviews labelled by what they speak of: the word itself stands in front."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    found: dict[str, list[str]] = {"hotel": [], "book": []}
+    for document in read("sample:zh-reviews"):
+        place = "hotel" if "酒店" in document.text else "book" if "书" in document.text else None
+        if place is not None and len(found[place]) < 160 and len(document.text) < 60:
+            found[place].append(document.text)
+    lines = [{"text": f"{'住' if place == 'hotel' else '读'}，{text}", "place": place}
+             for place, texts in found.items() for text in texts]  # fmt: skip
+    Path("rows.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def recipe(*overrides: str) -> Any:
+    return parse_recipe(merge(VALUES, list(overrides)))
+
+
+def fresh(family: str) -> list[str]:
+    return [f"model.family={family}", *(f"model.{key}={value}" for key, value in SHAPES[family].items())]
+
+
+@pytest.mark.parametrize("family", ["bert", "lstm", "t5"])
+def test_a_label_that_a_word_tells_is_learnt(family: str, capsys: pytest.CaptureFixture[str]) -> None:
+    train(recipe(*fresh(family), FIELDS), Path("run"), quiet=True)
+    assert command(["evaluate", "run", "--data", "rows.jsonl[hash:0.2]", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["accuracy"] > 0.95 and found["macro_f1"] > 0.95 and found["rows"] > 40
+    logged = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert logged[-1]["valid_loss"] == pytest.approx(found["loss"], abs=1e-4)
+    assert logged[-1]["accuracy"] == pytest.approx(found["accuracy"])
+    assert logged[-1]["valid_loss"] < 0.3 < logged[0]["valid_loss"]
+
+
+def test_from_text_alone_to_an_exported_classifier(capsys: pytest.CaptureFixture[str]) -> None:
+    train(recipe(*fresh("bert"), "objective.name=masked", "train.steps=4"), Path("text"), quiet=True)
+    tuning = ["model.from=text", FIELDS, "objective.name=classify", "model.dropout=0.1"]
+    summary = train(recipe(*tuning, "train.steps=40"), Path("run"), quiet=True)
+    assert summary.model["labels"] == ["book", "hotel"] and summary.objective == "classify"
+    capsys.readouterr()
+
+    assert command(["apply", "classify", "run", "住，酒店很好", "读，书很好", "--json"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["label"] for row in rows] == ["hotel", "book"]
+    assert all(sum(row["scores"].values()) == pytest.approx(1) for row in rows)
+    for refused in (["--labels", "a,b"], ["--raw"]):
+        assert command(["apply", "classify", "run", "x", *refused]) == 2
+        assert "a model trained to tell book, hotel" in capsys.readouterr().err
+    assert command(["apply", "complete", "run", "x"]) == 2
+
+    assert command(["export", "run", "exported"]) == 0
+    capsys.readouterr()
+    ours, exported = yuwen.load("run"), yuwen.load("exported")
+    assert ours.classifier is not None and exported.classifier is not None
+    ids = torch.tensor([[5, 6, 7]])
+    assert torch.equal(ours.classifier.classify(ids), exported.classifier.classify(ids))
+    assert command(["export", "run", "x.gguf", "--to", "gguf"]) == 2
+    assert command(["evaluate", "exported", "--data", "rows.jsonl", "--fields", "text=text,label=place", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["accuracy"] > 0.9
+    assert command(["evaluate", "run", "--data", "rows.jsonl", "--window", "8"]) == 2
+    with pytest.raises(UserError, match="tells classes and does not write"):
+        ours.generate("x")
+
+
+def test_a_run_of_rows_resumes_to_the_bit() -> None:
+    whole = recipe(*fresh("bert"), FIELDS, "model.dropout=0.1", "train.steps=8")
+    train(whole, Path("whole"), quiet=True)
+    half = recipe(*fresh("bert"), FIELDS, "model.dropout=0.1", "train.steps=8", "train.checkpoint_every=3")
+    train(half, Path("parts"), quiet=True)
+    for later in Path("parts").glob("checkpoint-*"):
+        if later.name != "checkpoint-3":
+            for path in sorted(later.rglob("*"), reverse=True):
+                path.rmdir() if path.is_dir() else path.unlink()
+            later.rmdir()
+    Path("parts/last").unlink()
+    Path("parts/last").symlink_to("checkpoint-3")
+    train(half, Path("parts"), resume="auto", quiet=True)
+    one, other = ((Path(run) / "last" / "model.safetensors").read_bytes() for run in ("whole", "parts"))
+    assert one == other
