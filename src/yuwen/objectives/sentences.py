@@ -2,7 +2,7 @@
 
     [CLS] first [SEP] second [SEP]        segments 0 … 0 1 … 1
 
-T ids hold T - 3 tokens of text. Each row is cut in two at a sentence's beginning.
+T ids hold T - 3 tokens of text, or fewer and padding behind them.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from yuwen.data.shards import DOCUMENT, SENTENCE, WORD
+from yuwen.data.shards import WORD
 from yuwen.errors import UserError
-from yuwen.nn import LinearCrossEntropy
+from yuwen.nn import LinearCrossEntropy, Padding
 from yuwen.nn.cross_entropy import IGNORE
 from yuwen.objectives.masked import Masking, MaskingConfig, at, tensors, told
-from yuwen.objectives.noise import pick
 from yuwen.objectives.objective import Batch, Term
 from yuwen.objectives.vocabulary import Vocabulary
 
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from yuwen.data import Sample
     from yuwen.models import Encoder
     from yuwen.models.config import Reads
-
-_LEAST = 5  # [CLS] a [SEP] b [SEP]
 
 
 class Piece(NamedTuple):
@@ -46,16 +43,19 @@ class SentencePairs:
     reads: ClassVar[frozenset[Reads]] = frozenset({"both"})
     rows: ClassVar[bool] = False
     together: ClassVar[bool] = False
+    least: ClassVar[int] = 5  # [CLS] a [SEP] b [SEP]
     name: ClassVar[str]
+    fills: ClassVar[bool]  # whether the two pieces of every row are as long as the window: then nothing is padded
 
     def __init__(self, config: MaskingConfig, vocabulary: Vocabulary) -> None:
         self.config, self.vocabulary = config, vocabulary
         self.cls, self.sep = vocabulary.need("cls", self.name), vocabulary.need("sep", self.name)
+        self.pad = self.sep if vocabulary.pad is None else vocabulary.pad
         self.masking = Masking(config, vocabulary, self.name)
         self.cross_entropy = LinearCrossEntropy()
 
     def lay_out(self, samples: Sample, width: int, rng: np.random.Generator) -> tuple[Piece, Piece, np.ndarray]:
-        """(first piece, second piece, answer [B]) from the first `width` tokens of each row; together `width` long."""
+        """(first piece, second piece, answer [B]) from the first `width` tokens of each row."""
         raise NotImplementedError
 
     def answer(self, model: Encoder, h_BTD: Tensor) -> Tensor:
@@ -64,20 +64,22 @@ class SentencePairs:
 
     def prepare(self, samples: Sample, rng: np.random.Generator) -> Batch:
         B, T = samples.ids.shape[0], samples.ids.shape[1] - 1
-        if T < _LEAST:
-            raise UserError(f"data.length={T}: two sentences and their frame need at least {_LEAST} ids")
+        if T < 5:
+            raise UserError(f"data.length={T}: two sentences and their frame need at least {self.least} ids")
         first, second, answers_B = self.lay_out(samples, T - 3, rng)
-        ids_BT, words_BT, segments_BT = self._written(samples, first, second)
+        ids_BT, words_BT, segments_BT, keep_BT = self._written(samples, first, second)
         masked = self.masking(ids_BT, words_BT, rng)
         batch = tensors(masked)
         batch["segments"] = torch.from_numpy(segments_BT)
+        if not self.fills:
+            batch["keep"] = torch.from_numpy(keep_BT)
         batch["answers"] = torch.from_numpy(answers_B)
         counts = {"masked": int((masked.targets != IGNORE).sum()), self.name: B}
         return Batch(batch, counts, tokens=ids_BT.size)
 
     def loss(self, model: Encoder, batch: Batch, state: dict[str, Any]) -> Mapping[str, Term]:
         held = batch.tensors
-        h_BTD = model(held["ids"], segments_BT=held["segments"])
+        h_BTD = model(held["ids"], Padding(held["keep"]) if "keep" in held else None, segments_BT=held["segments"])
         words = told(self.cross_entropy, model, at(h_BTD, held["places"]), held["targets"])
         answers = F.cross_entropy(self.answer(model, h_BTD).float(), held["answers"], reduction="sum")
         return {
@@ -88,33 +90,19 @@ class SentencePairs:
     def modules(self) -> list[nn.Module]:
         return [self.cross_entropy]
 
-    def _written(self, samples: Sample, first: Piece, second: Piece) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(ids, where words begin, segments), [B, T] each."""
+    def _written(self, samples: Sample, first: Piece, second: Piece) -> tuple[np.ndarray, ...]:
+        """(ids, where words begin, segments, where no padding stands), [B, T] each."""
         T = samples.ids.shape[1] - 1
         places_T, middle_B1 = np.arange(T), first.length[:, None] + 1
-        in_second_BT = places_T > middle_B1
+        last_B1 = middle_B1 + second.length[:, None] + 1
+        in_second_BT, keep_BT = places_T > middle_B1, places_T <= last_B1
         row_BT = np.where(in_second_BT, second.row[:, None], first.row[:, None])
         column_BT = np.where(
             in_second_BT, second.start[:, None] + places_T - middle_B1 - 1, first.start[:, None] + places_T - 1
         )
         column_BT = np.clip(column_BT, 0, T)  # the frame's own places read anything, and are written over
-        ids_BT, flags_BT = samples.ids[row_BT, column_BT], samples.flags[row_BT, column_BT]
-        ids_BT[:, 0], ids_BT[:, -1] = self.cls, self.sep
-        np.put_along_axis(ids_BT, middle_B1, self.sep, axis=1)
-        return ids_BT, (flags_BT & WORD) != 0, in_second_BT.astype(np.int64)
-
-
-def cut(samples: Sample, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Where to cut each row's first `width` tokens in two: int64 [B], a place that begins the second piece.
-
-    A sentence of the same document begins there, in the middle half if one does, so that both pieces are worth reading
-    and other rows have a sentence that begins early enough to stand for the second; where a row has no sentence, any
-    token that begins no document.
-    """
-    inside_BT = np.arange(width) > 0
-    middle_BT = (np.arange(width) >= width // 4) & (np.arange(width) < width - width // 4)
-    flags_BT = samples.flags[:, :width]
-    within_BT = ((flags_BT & DOCUMENT) == 0) & inside_BT
-    anywhere_BT = np.broadcast_to(inside_BT, flags_BT.shape)
-    sentences_BT = within_BT & ((flags_BT & SENTENCE) != 0)
-    return pick(rng, sentences_BT & middle_BT, sentences_BT, within_BT, anywhere_BT)
+        ids_BT, flags_BT = np.where(keep_BT, samples.ids[row_BT, column_BT], self.pad), samples.flags[row_BT, column_BT]
+        ids_BT[:, 0] = self.cls
+        for sep_B1 in (middle_B1, last_B1):
+            np.put_along_axis(ids_BT, sep_B1, self.sep, axis=1)
+        return ids_BT, (flags_BT & WORD) != 0, (in_second_BT & keep_BT).astype(np.int64), keep_BT

@@ -44,6 +44,7 @@ def test_every_objective_of_text_can_be_seen(name: str, text: Path) -> None:
     assert found.objective["name"] == name and len(found.examples) == 3
     for example in found.examples:
         assert len(example["before"]) > 20 and example["after"]
+        assert "[PAD]" not in example["before"] + example["after"]
         asked = example.keys() & {"target", "hidden", "told"}
         assert len(asked) == 1 and example[asked.pop()]
     assert found == show(str(text), name, length=48)

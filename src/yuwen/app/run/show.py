@@ -169,7 +169,8 @@ def _masked(row: _Row) -> dict[str, Any]:
     before[places] = was
     pairs = zip(was.tolist(), row["ids"][places].tolist(), strict=True)
     hidden = [{"was": row.piece(one), "read": row.piece(other)} for one, other in pairs]
-    return {"before": row.text(before), "after": row.text(row["ids"]), "hidden": hidden}
+    keep = row["keep"] if "keep" in row.held else slice(None)
+    return {"before": row.text(before[keep]), "after": row.text(row["ids"][keep]), "hidden": hidden}
 
 
 def _next_sentence(row: _Row) -> dict[str, Any]:
