@@ -259,6 +259,27 @@ def test_the_text_page_lists_every_key_with_its_default(language: str) -> None:
     assert shown == {name: field.default for name, field in TextConfig.model_fields.items()}
 
 
+# What is printed
+
+
+SHOWN = sorted(
+    {
+        (found[0], found[1])
+        for page in PAGES
+        for found in re.findall(r"^\$ (yuwen data show sample:zh-news .*)\n((?:  .*\n)+)", text(page), re.MULTILINE)
+    }
+)
+
+
+@pytest.mark.parametrize(("command", "lines"), SHOWN, ids=[command for command, _ in SHOWN])
+def test_objectives_make_of_text_what_is_shown(command: str, lines: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The lines are printed in this order; … stands for what a page leaves out, and whole lines may be left out too."""
+    assert main.run(shlex.split(command)[1:]) == 0
+    shown = [".*".join(re.escape(part) for part in line.split("…")) for line in lines.splitlines()]
+    printed = capsys.readouterr().out
+    assert re.search("(?:^.*\n)*?".join(f"^{line}$\n" for line in shown), printed, re.MULTILINE), printed
+
+
 # Snippets
 
 
