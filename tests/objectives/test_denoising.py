@@ -6,14 +6,12 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from objective_cases import seeds, settings, some_windows, vocabulary, windows
 
 from yuwen.data import Sample
 from yuwen.data.shards import DOCUMENT, SENTENCE
-from yuwen.errors import UserError
 from yuwen.nn.cross_entropy import IGNORE
 from yuwen.objectives import Batch
 from yuwen.objectives.denoising import DenoisingObjective
@@ -190,8 +188,3 @@ def test_rotation_begins_anywhere() -> None:
     first = [source[0] for source in sources(prepare(samples, 0, rotate=True, **QUIET))]
     shares = Counter(first)
     assert len(shares) == 10 and all(abs(count / 2000 - 0.1) < 0.035 for count in shares.values())
-
-
-def test_a_window_without_room_is_refused() -> None:
-    with pytest.raises(UserError, match="data.length=2"):
-        prepare(windows(0, length=2), 0)

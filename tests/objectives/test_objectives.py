@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from yuwen.errors import UserError
 from yuwen.nn import Padding, Prefix
 from yuwen.nn.cross_entropy import IGNORE
-from yuwen.objectives import OBJECTIVES, Batch, build_objective, trains
+from yuwen.objectives import OBJECTIVES, Batch, build_objective, class_of, trains
 from yuwen.objectives.pairs import shifted
 from yuwen.training import Learner, OptimizerConfig
 
@@ -145,8 +146,22 @@ def test_a_batch_whose_samples_see_each_other_is_never_cut(case: str) -> None:
 )
 def test_a_model_that_reads_otherwise_is_refused(name: str, reads: Any) -> None:
     assert trains(name, reads) is None
-    with pytest.raises(UserError, match=f"objective.name={name} cannot train a model that reads"):
+    with pytest.raises(UserError, match=f"objective.name={name} cannot train this model, which reads"):
         build_objective(settings(name), tokenizer(), reads)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_least_length_is_enough_and_one_less_is_refused(case: str) -> None:
+    name, kind, reads = CASES[case][0], objective(case), CASES[case][2]
+    assert class_of(name, reads, length=kind.least) is type(kind)  # type: ignore[arg-type]
+    text: Any = replace(samples(case, 0), length=kind.least) if kind.rows else windows(0, length=kind.least, specials=0)
+    batch = kind.prepare(text, np.random.default_rng(0))
+    assert all(tensor.shape[1] <= kind.least for tensor in batch.tensors.values() if tensor.dim() > 1)
+    assert all(torch.isfinite(term.sum) for term in kind.loss(model(case), batch, {}).values())
+    if name != "permuted":  # one of six is told: of so few none
+        assert all(count > 0 for count in batch.counts.values())
+    with pytest.raises(UserError, match=f"data.length={kind.least - 1} is too short for objective.name={name}"):
+        class_of(name, reads, length=kind.least - 1)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

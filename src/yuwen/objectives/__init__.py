@@ -54,6 +54,7 @@ __all__ = [
     "Together",
     "Vocabulary",
     "build_objective",
+    "class_of",
     "special_tokens",
     "trains",
 ]
@@ -106,13 +107,22 @@ def trains(name: str, reads: Reads) -> type[Objective] | None:
     return next((kind for kind in OBJECTIVES[name] if reads in kind.reads), None)
 
 
+def class_of(name: str, reads: Reads, *, length: int | None = None, model: str = "this model") -> type[Objective]:
+    """The same, for samples of `data.length` ids. UserError if it cannot train such a model (`model` is what to call
+    it), or if that length has no room for what it makes of a text."""
+    kind = trains(name, reads)
+    if kind is None:
+        fitting = ", ".join(other for other in OBJECTIVES if trains(other, reads))
+        raise UserError(f"objective.name={name} cannot train {model}, which reads {_READS[reads]}: use {fitting}")
+    if length is not None and length < kind.least:
+        raise UserError(f"data.length={length} is too short for objective.name={name}: it needs at least {kind.least}")
+    return kind
+
+
 def build_objective(config: Any, tokenizer: Tokenizer, reads: Reads) -> Objective:
     """The objective of these settings, for a model that reads so. UserError if it cannot train such a model, or if the
     tokenizer lacks a special token that it needs."""
-    kind: Any = trains(config.name, reads)
-    if kind is None:
-        fitting = ", ".join(name for name in OBJECTIVES if trains(name, reads))
-        raise UserError(f"objective.name={config.name} cannot train a model that reads {_READS[reads]}: use {fitting}")
+    kind: Any = class_of(config.name, reads)
     needs = _NEEDS.get(kind, lambda tokenizer, reads: (Vocabulary.of(tokenizer),))
     objective: Objective = kind(config, *needs(tokenizer, reads))
     return objective

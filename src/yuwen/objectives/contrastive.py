@@ -49,6 +49,7 @@ class ContrastiveObjective:
     reads: ClassVar[frozenset[Reads]] = frozenset({"both", "permuted"})
     rows: ClassVar[bool] = True
     together: ClassVar[bool] = True
+    least: ClassVar[int] = 3  # [CLS] a [SEP]
 
     def __init__(self, config: ContrastiveConfig, frame: Frame) -> None:
         self.config, self.frame = config, frame

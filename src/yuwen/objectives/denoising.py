@@ -23,7 +23,6 @@ from typing_extensions import Self
 
 from yuwen.config import Config
 from yuwen.data.shards import DOCUMENT, SENTENCE
-from yuwen.errors import UserError
 from yuwen.objectives.noise import between, choose, packed, place, poisson
 from yuwen.objectives.objective import Batch
 from yuwen.objectives.pairs import FRAME, PairsObjective
@@ -65,8 +64,6 @@ class DenoisingObjective(PairsObjective):
 
     def prepare(self, samples: Sample, rng: np.random.Generator) -> Batch:
         B, T = samples.ids.shape[0], samples.ids.shape[1] - 1
-        if T <= FRAME:
-            raise UserError(f"data.length={T}: a text and its frame need at least {FRAME + 1} ids")
         text_BT, flags_BT = samples.ids[:, : T - FRAME], samples.flags[:, : T - FRAME]
         damaged_BT = self.damaged(text_BT, flags_BT, rng)
         everything = np.ones_like(text_BT)

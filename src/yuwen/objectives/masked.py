@@ -167,6 +167,7 @@ class MaskedObjective:
     reads: ClassVar[frozenset[Reads]] = frozenset({"both"})
     rows: ClassVar[bool] = False
     together: ClassVar[bool] = False
+    least: ClassVar[int] = 3  # [CLS] a [SEP]
 
     def __init__(self, config: MaskedConfig, vocabulary: Vocabulary) -> None:
         self.config, self.vocabulary = config, vocabulary

@@ -40,12 +40,13 @@ class Objective(Protocol):
 
     `reads` are the ways of reading whose models it can train. `rows`: its samples are records (`data.Rows`), not
     windows of text (`data.Sample`). `together`: samples of a batch see each other, so that a batch cannot be computed
-    in parts (`Together`).
+    in parts (`Together`). `least`: the shortest `data.length` that has room for its frame and something to ask for.
     """
 
     reads: ClassVar[frozenset[Reads]]
     rows: ClassVar[bool]
     together: ClassVar[bool]
+    least: ClassVar[int]
 
     def prepare(self, samples: Any, rng: np.random.Generator) -> Batch: ...
 

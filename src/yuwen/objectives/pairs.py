@@ -35,6 +35,7 @@ class PairsObjective:
     reads: ClassVar[frozenset[Reads]] = frozenset({"pairs"})
     rows: ClassVar[bool] = False
     together: ClassVar[bool] = False
+    least: ClassVar[int] = FRAME + 1
     name: ClassVar[str]
 
     def __init__(self, vocabulary: Vocabulary, smoothing: float = 0.0) -> None:

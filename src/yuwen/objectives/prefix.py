@@ -16,7 +16,6 @@ import torch
 from torch import nn
 
 from yuwen.config import Config
-from yuwen.errors import UserError
 from yuwen.nn import LinearCrossEntropy, Prefix
 from yuwen.nn.cross_entropy import IGNORE
 from yuwen.objectives.masked import told
@@ -42,6 +41,7 @@ class PrefixObjective:
     reads: ClassVar[frozenset[Reads]] = frozenset({"forwards"})
     rows: ClassVar[bool] = False
     together: ClassVar[bool] = False
+    least: ClassVar[int] = 1
 
     def __init__(self, config: PrefixConfig, vocabulary: Vocabulary) -> None:
         self.config = config
@@ -67,6 +67,7 @@ class PrefixObjective:
 class PrefixPairsObjective(PairsObjective):
     """For an encoder–decoder: of T ids of a window T - 2 are read; both sides hold one token at least."""
 
+    least: ClassVar[int] = FRAME + 2
     name: ClassVar[str] = "prefix"
 
     def __init__(self, config: PrefixConfig, vocabulary: Vocabulary) -> None:
@@ -76,8 +77,6 @@ class PrefixPairsObjective(PairsObjective):
     def prepare(self, samples: Sample, rng: np.random.Generator) -> Batch:
         B, T = samples.ids.shape[0], samples.ids.shape[1] - 1
         width = T - FRAME
-        if width < 2:
-            raise UserError(f"data.length={T}: a prefix, what follows it and the frame need at least {FRAME + 2} ids")
         text_BT = samples.ids[:, :width]
         read_BT = np.arange(width) < rng.integers(1, width, B)[:, None]
         return self.batch((text_BT, read_BT), (text_BT, ~read_BT), (width + 1, width), tokens=B * T)

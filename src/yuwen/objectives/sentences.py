@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yuwen.data.shards import WORD
-from yuwen.errors import UserError
 from yuwen.nn import LinearCrossEntropy, Padding
 from yuwen.nn.cross_entropy import IGNORE
 from yuwen.objectives.masked import Masking, MaskingConfig, at, tensors, told
@@ -64,8 +63,6 @@ class SentencePairs:
 
     def prepare(self, samples: Sample, rng: np.random.Generator) -> Batch:
         B, T = samples.ids.shape[0], samples.ids.shape[1] - 1
-        if T < 5:
-            raise UserError(f"data.length={T}: two sentences and their frame need at least {self.least} ids")
         first, second, answers_B = self.lay_out(samples, T - 3, rng)
         ids_BT, words_BT, segments_BT, keep_BT = self._written(samples, first, second)
         masked = self.masking(ids_BT, words_BT, rng)

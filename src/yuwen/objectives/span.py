@@ -74,9 +74,8 @@ class SpanObjective(PairsObjective):
         return noise_B, np.minimum(spans_B, np.minimum(noise_B, tokens_B - noise_B + 1))
 
     def _widths(self, tokens: int) -> tuple[int, int]:
-        """Of source and target: what a window without special tokens needs, and room for spans that are cut in two."""
-        if tokens < 1:
-            raise UserError(f"data.length={tokens + FRAME}: a span to cut out needs at least {FRAME + 1} ids")
+        """Of source and target: what a window without special tokens needs, and room for spans that are cut in two;
+        neither is wider than the window, for a model may count no further."""
         (noise,), (spans,) = self._amounts(np.array([tokens]))
         if spans > len(self.sentinels):
             raise UserError(
@@ -85,4 +84,4 @@ class SpanObjective(PairsObjective):
                 " tokenizer.from, or lower data.length or objective.rate"
             )
         frame = 1 + (self.before is not None)
-        return int(tokens - noise + spans + frame), int(noise + spans + 1 + spans // 4 + 1)
+        return int(tokens - noise + spans + frame), min(int(noise + spans + 1 + spans // 4 + 1), tokens + FRAME)

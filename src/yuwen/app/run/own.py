@@ -9,7 +9,7 @@ from yuwen.errors import UserError
 from yuwen.models import FAMILIES, family
 from yuwen.models.config import ModelConfig, Reads
 from yuwen.models.encoder import EncoderConfig
-from yuwen.objectives import OBJECTIVES, trains
+from yuwen.objectives import OBJECTIVES, class_of, trains
 from yuwen.text import FieldsConfig
 
 # What a family was published with; for all others the way it reads decides.
@@ -19,12 +19,6 @@ _BY_READING: dict[Reads, str] = {
     "both": "masked",
     "permuted": "permuted",
     "pairs": "seq2seq",
-}
-_READING: dict[Reads, str] = {
-    "forwards": "from left to right",
-    "both": "from both sides",
-    "permuted": "in any order",
-    "pairs": "one text to write another",
 }
 _COLUMNS = {"seq2seq": ("source", "target"), "contrastive": ("text",), "classify": ("text", "label")}
 # The heads of an encoder that each objective trains; no other stays in a fresh model, to be taken for a trained one.
@@ -53,13 +47,8 @@ def fit(
 ) -> None:
     """UserError if this objective cannot train a model of these settings, or not on such data."""
     name = objective.name
-    kind = trains(name, config.reads)
     where = f"model.family={family(config.MODEL_TYPE).name}"
-    if kind is None:
-        fitting = ", ".join(other for other in OBJECTIVES if trains(other, config.reads))
-        raise UserError(
-            f"objective.name={name} cannot train {where}, which reads {_READING[config.reads]}: use {fitting}"
-        )
+    kind = class_of(name, config.reads, length=length, model=where)
     if name == "prefix" and config.CARRIES:
         raise UserError(
             f"objective.name=prefix lets a prefix see itself from both sides, and {where} reads one way only"

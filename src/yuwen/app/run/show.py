@@ -19,7 +19,7 @@ from yuwen.data.words import known
 from yuwen.errors import UserError
 from yuwen.models.config import Reads
 from yuwen.nn.cross_entropy import IGNORE
-from yuwen.objectives import OBJECTIVES, Batch, ObjectiveConfig, build_objective, special_tokens, trains
+from yuwen.objectives import OBJECTIVES, Batch, ObjectiveConfig, build_objective, class_of, special_tokens, trains
 from yuwen.objectives.pairs import FRAME
 from yuwen.text import FieldsConfig
 from yuwen.text.rows import parse_fields
@@ -73,8 +73,7 @@ def show(
         raise UserError(f"no such objective {name}: {nearest(name, list(OBJECTIVES))}")
     config = _Asked.parse("", merge({"objective": {"name": name}}, [f"objective.{setting}" for setting in settings]))
     reads = next(reads for reads in _READS if trains(name, reads))
-    kind = trains(name, reads)
-    columns = _columns(name, fields) if kind is not None and kind.rows else None
+    columns = _columns(name, fields) if class_of(name, reads, length=length).rows else None
     if columns is None and fields is not None:
         raise UserError(f"{name} learns from running text: leave --fields out")
     if columns is not None and (field is not None or words != "pieces"):
