@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -28,15 +30,41 @@ print("FOUND", json.dumps([processes.rank, start, float(loss), weight.grad.tolis
 processes.leave()
 """
 
+MEASURED = """
+import json
+import numpy as np, torch
+from yuwen.app.run.feed import ObjectiveLoss
+from yuwen.data import Frame
+from yuwen.data.buckets import Rows
+from yuwen.models import build, parse_config
+from yuwen.objectives.contrastive import ContrastiveConfig, ContrastiveObjective
+from yuwen.training import Learner, OptimizerConfig, Processes
+processes = Processes.from_environment()
+shape = {"vocabulary": 64, "context": 16, "layers": 1, "width": 16, "heads": 2}
+model = build(parse_config("bert", shape), torch.Generator().manual_seed(0))
+objective = ContrastiveObjective(ContrastiveConfig(), Frame((1,), (2,), (2,), 0))
+Learner(model, objective, OptimizerConfig(name="sgd", lr=0.1), processes=processes)
+texts = np.random.default_rng(0).integers(3, 64, (2, 4, 8))
+rows = Rows({"anchor": list(texts[0]), "positive": list(texts[1])}, None, None, np.arange(4), 16)
+loss = ObjectiveLoss(objective, lambda: iter([rows]), seed=0)(model)["valid_loss"]
+print("FOUND", json.dumps([processes.rank, loss]), flush=True)
+processes.leave()
+"""
 
-def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
+
+def together(folder: Path, script: str) -> list[list[Any]]:
+    """What two processes found."""
+    (folder / "script.py").write_text(script)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "script.py"]
     done = subprocess.run(
-        command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=500
+        command, cwd=folder, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=500
     )
     assert done.returncode == 0, done.stderr
-    found = sorted(json.loads(line.split("FOUND")[1]) for line in done.stdout.splitlines() if "FOUND" in line)
+    return sorted(json.loads(line.split("FOUND")[1]) for line in done.stdout.splitlines() if "FOUND" in line)
+
+
+def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
+    found = together(tmp_path, SCRIPT)
     weight = torch.full((3, 2), 0.5, requires_grad=True)
     rows = torch.arange(12.0).reshape(4, 3).sin() @ weight
     loss = F.cross_entropy(rows @ rows.T, torch.arange(4), reduction="sum")
@@ -50,3 +78,10 @@ def test_two_processes_give_the_gradient_of_one(tmp_path: Path) -> None:
 def test_alone_there_are_no_others() -> None:
     rows = torch.ones(2, 3)
     assert Processes().gather(rows) == (rows, 0)
+
+
+def test_two_processes_measure_what_one_does(tmp_path: Path) -> None:
+    """All rows are measured by both: none of them is another's negative."""
+    alone = subprocess.run([sys.executable, "-c", MEASURED], capture_output=True, text=True, check=True, timeout=500)
+    (_, expected) = json.loads(alone.stdout.split("FOUND")[1])
+    assert together(tmp_path, MEASURED) == [[0, pytest.approx(expected)], [1, pytest.approx(expected)]]

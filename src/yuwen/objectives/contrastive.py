@@ -43,7 +43,9 @@ class ContrastiveConfig(Config):
 class ContrastiveObjective:
     """InfoNCE over the rows of a batch, which all see each other.
 
-    `gather` gives the vectors [N, D] of all processes and where this one's begin; the loop sets it for many.
+    `gather` gives the vectors [N, D] of all processes and where this one's begin; the loop sets it for many. Only
+    training asks it: when a model is measured every process reads the same rows, and each would meet its positives
+    again among the negatives.
     """
 
     reads: ClassVar[frozenset[Reads]] = frozenset({"both", "permuted"})
@@ -53,7 +55,7 @@ class ContrastiveObjective:
 
     def __init__(self, config: ContrastiveConfig, frame: Frame) -> None:
         self.config, self.frame = config, frame
-        self.gather: Callable[[Tensor], tuple[Tensor, int]] = lambda vectors_ND: (vectors_ND, 0)
+        self.gather: Callable[[Tensor], tuple[Tensor, int]] = _alone
 
     def prepare(self, samples: Rows, rng: np.random.Generator) -> Batch:
         fields = samples.fields
@@ -82,7 +84,8 @@ class ContrastiveObjective:
                 )
             ids, keep = torch.cat((ids, ids)), torch.cat((keep, keep))
         vectors_ND = self.vectors(model, ids, keep)
-        anchors_BD, others = vectors_ND[:B], [self.gather(part) for part in vectors_ND[B:].split(B)]
+        gather = self.gather if model.training else _alone
+        anchors_BD, others = vectors_ND[:B], [gather(part) for part in vectors_ND[B:].split(B)]
         scores_BM = anchors_BD @ torch.cat([part for part, _ in others]).T / self.config.temperature
         own_B = others[0][1] + torch.arange(B, device=scores_BM.device)
         return {"contrastive": Term(F.cross_entropy(scores_BM, own_B, reduction="sum"), B)}
@@ -95,3 +98,8 @@ class ContrastiveObjective:
 
     def modules(self) -> list[nn.Module]:
         return []
+
+
+def _alone(vectors_ND: Tensor) -> tuple[Tensor, int]:
+    """The vectors of all processes, where there is no other."""
+    return vectors_ND, 0
