@@ -15,7 +15,7 @@ from yuwen.errors import UserError
 class Config(pydantic.BaseModel):
     """Base of all settings: immutable, and a key it does not know is an error, never ignored."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
     @classmethod
     def parse(cls, section: str, values: Mapping[str, Any]) -> Self:

@@ -23,6 +23,7 @@ from yuwen.nn import (
     TokenEmbedding,
     TokenHead,
 )
+from yuwen.nn.embedding import look_up
 from yuwen.nn.feedforward import ACTIVATIONS
 
 
@@ -144,3 +145,12 @@ def test_a_block_with_norms_around_its_branches_is_its_two_equations() -> None:
         block.feedforward.down.weight *= 1000
         block.attention.output.weight *= 1000
     assert (block(x, allowed) - x).norm() < 3 * before
+
+
+def test_a_row_that_is_read_often_gathers_its_whole_gradient() -> None:
+    table_VD = torch.ones(3, 4, dtype=torch.bfloat16, requires_grad=True)
+    ids_BT = torch.zeros(5, 1000, dtype=torch.long)
+    ids_BT[0, 0] = 2
+    look_up(ids_BT, table_VD).sum().backward()
+    assert table_VD.grad is not None
+    assert table_VD.grad[:, 0].tolist() == [4992.0, 0.0, 1.0]  # 4999 as bf16 writes it; adding ones there ends at 256

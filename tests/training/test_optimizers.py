@@ -8,11 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from yuwen.errors import UserError
+from yuwen.models import build, parse_config
 from yuwen.training import OptimizerConfig
 from yuwen.training.muon import orthogonalise
-from yuwen.training.optimizers import Optimizers
+from yuwen.training.optimizers import Optimizers, hidden_matrices
 
 SHAPES = {"embedding.weight": (11, 6), "blocks.0.a.weight": (6, 4), "blocks.0.b.weight": (4, 6), "norm.weight": (6,)}
+HIDDEN = {"blocks.0.a.weight": 1.0, "blocks.0.b.weight": 1.0}
 
 
 def weights(seed: int = 0) -> dict[str, Tensor]:
@@ -32,7 +35,7 @@ def config(name: str, **values: float) -> OptimizerConfig:
 
 def test_adamw_is_pytorchs() -> None:
     mine, theirs = weights(), weights()
-    ours = Optimizers(mine, config("adamw", lr=0.01, weight_decay=0.3, beta1=0.8, beta2=0.9))
+    ours = Optimizers(mine, config("adamw", lr=0.01, weight_decay=0.3, beta1=0.8, beta2=0.9), HIDDEN)
     matrices, vectors = [w for w in theirs.values() if w.dim() == 2], [w for w in theirs.values() if w.dim() < 2]
     groups = [{"params": matrices, "weight_decay": 0.3}, {"params": vectors, "weight_decay": 0.0}]
     reference = torch.optim.AdamW(groups, lr=0.01, betas=(0.8, 0.9), foreach=False, fused=False)
@@ -49,7 +52,7 @@ def test_adamw_is_pytorchs() -> None:
 
 def test_sgd_without_decay_is_pytorchs() -> None:
     mine, theirs = weights(), weights()
-    ours = Optimizers(mine, config("sgd", lr=0.1, momentum=0.9))
+    ours = Optimizers(mine, config("sgd", lr=0.1, momentum=0.9), HIDDEN)
     reference = torch.optim.SGD(theirs.values(), lr=0.1, momentum=0.9)
     for step in range(3):
         gradients(mine, step)
@@ -60,12 +63,15 @@ def test_sgd_without_decay_is_pytorchs() -> None:
         torch.testing.assert_close(mine[name], theirs[name])
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+OWN: dict[str, dict[str, float]] = {"sgd": {"momentum": 0.9}, "adamw": {}, "muon": {"table_lr": 0.2, "momentum": 0.9}}
+
+
+@pytest.mark.parametrize("name", OWN)
 def test_decay_is_decoupled_and_spares_vectors(name: str) -> None:
     values = weights()
     before = {key: weight.detach().clone() for key, weight in values.items()}
-    rates = {"lr": 0.1, "table_lr": 0.2, "weight_decay": 0.5, "momentum": 0.9}
-    optimizers = Optimizers(values, config(name, **rates))
+    rates = {"lr": 0.1, "weight_decay": 0.5, **OWN[name]}
+    optimizers = Optimizers(values, config(name, **rates), HIDDEN)
     for _ in range(2):  # nothing but the decay moves a weight whose gradient is zero, and no momentum builds up
         for weight in values.values():
             weight.grad = torch.zeros_like(weight)
@@ -81,7 +87,7 @@ def test_l1_and_l2_are_parts_of_the_gradient() -> None:
     before = {key: weight.detach().clone() for key, weight in values.items()}
     for weight in values.values():
         weight.grad = torch.zeros_like(weight)
-    Optimizers(values, config("sgd", lr=0.1, momentum=0.0, l1=0.2, l2=0.3)).step(1.0)
+    Optimizers(values, config("sgd", lr=0.1, momentum=0.0, l1=0.2, l2=0.3), HIDDEN).step(1.0)
     for key, weight in values.items():
         torch.testing.assert_close(weight.detach(), before[key] - 0.1 * (0.2 * before[key].sign() + 0.3 * before[key]))
 
@@ -92,7 +98,7 @@ def test_clipping_bounds_the_whole_gradient(scale: float) -> None:
     before = {key: weight.detach().clone() for key, weight in values.items()}
     gradients(values, 1, scale)
     norm = torch.cat([weight.grad.flatten() for weight in values.values()]).norm()  # type: ignore[union-attr]
-    told = Optimizers(values, config("sgd", lr=1.0, momentum=0.0, clip=1.0)).step(1.0)
+    told = Optimizers(values, config("sgd", lr=1.0, momentum=0.0, clip=1.0), HIDDEN).step(1.0)
     assert told == pytest.approx(float(norm), rel=1e-5)
     moved = torch.cat([(before[key] - weight.detach()).flatten() for key, weight in values.items()]).norm()
     assert float(moved) == pytest.approx(min(1.0, float(norm)), rel=1e-3)
@@ -122,9 +128,9 @@ def test_muon_moves_the_matrices_and_adamw_the_rest() -> None:
     before = {key: weight.detach().clone() for key, weight in values.items()}
     gradients(values, 3)
     gradients(alike, 3)
-    optimizers = Optimizers(values, config("muon", lr=0.02, table_lr=0.01))
+    optimizers = Optimizers(values, config("muon", lr=0.02, table_lr=0.01), HIDDEN)
     optimizers.step(1.0)
-    Optimizers(alike, config("adamw", lr=0.01)).step(1.0)
+    Optimizers(alike, config("adamw", lr=0.01), HIDDEN).step(1.0)
     for key in ("embedding.weight", "norm.weight"):
         torch.testing.assert_close(values[key], alike[key])
     for key in ("blocks.0.a.weight", "blocks.0.b.weight"):
@@ -133,18 +139,78 @@ def test_muon_moves_the_matrices_and_adamw_the_rest() -> None:
         assert float(moved) == pytest.approx(0.02 * max(1, rows / columns) ** 0.5, rel=0.35)
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_state_goes_out_and_back(name: str, momentum: float) -> None:
+CASES = [("sgd", {"momentum": 0.0}), ("sgd", {"momentum": 0.9}), ("adamw", {}), ("muon", {"momentum": 0.9})]
+
+
+@pytest.mark.parametrize(("name", "own"), CASES)
+def test_state_goes_out_and_back(name: str, own: dict[str, float]) -> None:
     one = weights()
-    first = Optimizers(one, config(name, momentum=momentum))
+    first = Optimizers(one, config(name, **own), HIDDEN)
     gradients(one, 1)
     first.step(1.0)
     other = {key: weight.detach().clone().requires_grad_() for key, weight in one.items()}
-    second = Optimizers(other, config(name, momentum=momentum))
+    second = Optimizers(other, config(name, **own), HIDDEN)
     second.load_state({key: tensor.clone() for key, tensor in first.state().items()})
     for step in (2, 3):
         for values, optimizers in ((one, first), (other, second)):
             gradients(values, step)
             optimizers.step(0.5)
     assert all(one[key].equal(other[key]) for key in one)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"name": "adamw", "table_lr": 0.01},
+        {"name": "adamw", "momentum": 0.5},
+        {"name": "adamw", "iterations": 3},
+        {"name": "sgd", "beta2": 0.9},
+        {"name": "sgd", "eps": 1e-6},
+    ],
+)
+def test_a_setting_that_the_rule_does_not_read_is_refused(values: dict[str, float]) -> None:
+    ignored = next(key for key in values if key != "name")
+    with pytest.raises(UserError, match=f"would ignore {ignored}="):
+        OptimizerConfig.parse("optimizer", values)
+
+
+def test_a_rate_that_is_left_out_is_the_rules_own() -> None:
+    rates = {name: OptimizerConfig.parse("optimizer", {"name": name}).lr for name in ("muon", "adamw", "sgd")}
+    assert rates == {"muon": 0.02, "adamw": 0.001, "sgd": 0.1}
+    assert OptimizerConfig.parse("optimizer", {}).lr == 0.02
+    again = OptimizerConfig.parse("optimizer", OptimizerConfig.parse("optimizer", {"name": "sgd"}).model_dump())
+    assert again.lr == 0.1
+
+
+def test_hidden_matrices_are_the_maps_and_no_table() -> None:
+    settings = {"vocabulary": 64, "width": 16, "layers": 1, "heads": 2, "next_sentence": True}
+    model = build(parse_config("bert", settings))
+    hidden = hidden_matrices(model)
+    tables = {"embedding.weight", "positions.weight", "segments.weight"}
+    assert set(hidden) == {n for n, w in model.named_parameters() if w.dim() == 2} - tables
+    assert {"transform.dense.weight", "pooler.dense.weight", "sentence_head.weight"} <= set(hidden)
+    lstm = build(parse_config("lstm", {"vocabulary": 64, "width": 16, "layers": 1}))
+    assert {name.rsplit(".", 1)[1] for name in hidden_matrices(lstm)} == {"input", "recurrent"}
+
+
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_a_map_that_is_to_stay_small_moves_by_smaller_steps_and_decays_alike(name: str) -> None:
+    values = weights()
+    slow = {key: torch.nn.Parameter(weight.detach().clone()) for key, weight in values.items()}
+    gradients(values, 1)
+    gradients(slow, 1)
+    before = values["blocks.0.a.weight"].detach().clone()
+    settings = config(name, lr=0.02, weight_decay=0.1)
+    Optimizers(values, settings, HIDDEN).step(1.0)
+    Optimizers(slow, settings, {**HIDDEN, "blocks.0.a.weight": 0.25}).step(1.0)
+    kept = before * (1 - 0.02 * 0.1)
+    moved, less = (w["blocks.0.a.weight"].detach() - kept for w in (values, slow))
+    torch.testing.assert_close(less, moved / 4, rtol=1e-2, atol=1e-5)
+    torch.testing.assert_close(slow["blocks.0.b.weight"].detach(), values["blocks.0.b.weight"].detach())
+
+
+def test_t5s_queries_hold_the_scale_and_learn_by_it() -> None:
+    model = build(parse_config("t5", {"vocabulary": 64, "width": 32, "layers": 1, "heads": 2}))
+    rates = hidden_matrices(model)
+    assert {name.rsplit(".", 2)[1] for name, rate in rates.items() if rate == 0.25} == {"query"}
+    assert sum(rate == 0.25 for rate in rates.values()) == 3  # the encoder's, the decoder's, the one that crosses

@@ -22,7 +22,7 @@ SECONDS = ("train.steps=0", "train.minutes=0.02", "train.checkpoint_every=2", "t
 def test_minutes_become_steps_once(
     tmp_path: Path, stop_at: Stop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "_TIMED_SHARE", 0.0)
+    monkeypatch.setattr(trainer, "_TIMED_SECONDS", 0.0)
     run, hours = tmp_path / "run", (*SECONDS, "train.minutes=99")
     stop_at(11)  # planned after nine steps
     with pytest.raises(Stopped):
@@ -44,17 +44,28 @@ def test_minutes_become_steps_once(
     assert logged(run)[-1]["step"] == 16
 
 
-def test_minutes_not_yet_planned(tmp_path: Path, stop_at: Stop) -> None:
+def test_before_the_minutes_are_planned_nothing_is_saved(tmp_path: Path, stop_at: Stop) -> None:
+    """The schedule changes with the plan, so that a run which resumed before it would not be the undisturbed one."""
     run = tmp_path / "run"
     for step in (5, 8, 8):
         stop_at(step)
         with pytest.raises(Stopped):
             train(recipe(tmp_path, *SECONDS), run, resume="auto", quiet=True)
+        assert not Checkpoints(run).steps()
     assert yaml.safe_load((run / "recipe.yaml").read_text())["train"]["steps"] == 0
     stop_at(None)
     summary = train(recipe(tmp_path, *SECONDS), run, resume="auto", quiet=True)
     assert yaml.safe_load((run / "recipe.yaml").read_text())["train"]["steps"] == summary.steps
-    assert summary.steps >= 8 + 9
+    assert summary.steps >= 9
+
+
+def test_the_rate_does_not_fall_before_there_is_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "_TIMED", 50)
+    monkeypatch.setattr(trainer, "_UNPLANNED", 20)  # long past
+    settings = (*SECONDS, "schedule.name=linear", "schedule.warmup=0", "train.log_every=1")
+    train(recipe(tmp_path, *settings), tmp_path / "run", quiet=True)
+    rates = [line["lr"] for line in logged(tmp_path / "run") if 1 < line["step"] <= 50]
+    assert min(rates) >= 0.94 * max(rates)
 
 
 def test_minutes_are_planned_from_a_share_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

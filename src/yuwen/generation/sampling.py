@@ -33,11 +33,11 @@ class SamplingConfig(Config):
     """How text is drawn. The defaults suit a small language model; temperature 0 is greedy."""
 
     max_tokens: int = Field(default=256, gt=0)
-    temperature: float = Field(default=0.8, ge=0, allow_inf_nan=False)
+    temperature: float = Field(default=0.8, ge=0)
     top_k: int = Field(default=0, ge=0, description="0: off")
     top_p: float = Field(default=0.95, gt=0, le=1, description="1: off")
     min_p: float = Field(default=0.0, ge=0, le=1, description="0: off")
-    repetition_penalty: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="1: off")
+    repetition_penalty: float = Field(default=1.0, gt=0, description="1: off")
     stop: tuple[str, ...] = Field(default=(), description="strings that end the text; they are not shown")
     seed: int = Field(default=0, ge=0, lt=2**63)
     beams: int = Field(default=1, ge=1, le=1024, description="1: off; more: beam search, which draws nothing")

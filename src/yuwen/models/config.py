@@ -28,7 +28,7 @@ class ModelConfig(Config):
     """
 
     # strict: a width of "48" or 48.0 would pass as a number but not as a shape
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True)
 
     vocabulary: int = Field(gt=0, le=16_777_216)
     context: int = Field(default=1024, gt=0, le=16_777_216)

@@ -19,7 +19,7 @@ class RopeScaling(Config):
     `original_context` is the length the model was first trained on.
     """
 
-    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(strict=True)
 
     kind: Literal["linear", "llama3", "yarn"]
     factor: float = Field(ge=1, le=1e6)

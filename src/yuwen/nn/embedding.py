@@ -2,11 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yuwen.nn.linear import linear
+
+
+def look_up(ids: Tensor, weight_VD: Tensor) -> Tensor:
+    """The rows of a table, ids [...] -> [..., D]; below fp32 their gradients are summed in fp32 and rounded once.
+
+    A row that is read a thousand times in a batch would otherwise stop growing: in bf16, 256 + 1 is 256.
+    """
+    if weight_VD.dtype == torch.float32 or not (torch.is_grad_enabled() and weight_VD.requires_grad):
+        return F.embedding(ids, weight_VD)
+    return _LookUp.apply(ids, weight_VD)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _LookUp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, ids: Tensor, weight_VD: Tensor) -> Tensor:
+        ctx.save_for_backward(ids)
+        ctx.table = weight_VD.shape, weight_VD.dtype
+        return F.embedding(ids, weight_VD)
+
+    @staticmethod
+    def backward(ctx: Any, d_rows: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]
+        (ids,) = ctx.saved_tensors
+        (rows, width), dtype = ctx.table
+        d_weight_VD = torch.zeros(rows, width, device=d_rows.device)
+        d_weight_VD.index_add_(0, ids.flatten(), d_rows.reshape(-1, width).float())
+        return None, d_weight_VD.to(dtype)
 
 
 class TokenEmbedding(nn.Module):
@@ -17,7 +45,7 @@ class TokenEmbedding(nn.Module):
         self.weight = nn.Parameter(torch.empty(vocabulary, width))
 
     def forward(self, ids_BT: Tensor) -> Tensor:
-        return F.embedding(ids_BT, self.weight)
+        return look_up(ids_BT, self.weight)
 
 
 class ScaledTokenEmbedding(TokenEmbedding):
@@ -45,7 +73,7 @@ class LearnedPositions(nn.Module):
     def forward(self, positions_BT: Tensor) -> Tensor:
         if positions_BT.numel() and int(positions_BT.max()) >= len(self.weight):
             raise ValueError(f"position {int(positions_BT.max())} is past the {len(self.weight)} learned positions")
-        return F.embedding(positions_BT, self.weight)
+        return look_up(positions_BT, self.weight)
 
     def of(self, ids_BT: Tensor) -> Tensor:
         """Where each token stands: 0, 1, 2 … in every row, [1, T]."""

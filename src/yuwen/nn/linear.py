@@ -16,7 +16,13 @@ _FEW = 256  # below this many positions, laying the weights side by side costs m
 
 
 class Linear(nn.Linear):
-    """W x + b, [..., in] -> [..., out]."""
+    """W x + b, [..., in] -> [..., out].
+
+    `rate` is how fast W is to learn beside other maps: one that is meant to stay smaller than they are (T5's queries)
+    also moves by smaller steps.
+    """
+
+    rate = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)

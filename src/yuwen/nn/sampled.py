@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yuwen.nn.cross_entropy import IGNORE
+from yuwen.nn.embedding import look_up
 
 
 def candidates(vocabulary: int, draws: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -51,9 +52,9 @@ class SampledCrossEntropy(nn.Module):
         if not bool(kept_N.all()):
             h_ND, targets_N = h_ND[kept_N], targets_N[kept_N]
         offset_C = -log_pi_C if bias_V is None else bias_V[drawn_C].float() - log_pi_C
-        scores_NC = F.linear(h_ND, F.embedding(drawn_C, weight_VD)).float() + offset_C
+        scores_NC = F.linear(h_ND, look_up(drawn_C, weight_VD)).float() + offset_C
         scores_NC = scores_NC.masked_fill(drawn_C == targets_N[:, None], -math.inf)
-        own_N = (h_ND.float() * F.embedding(targets_N, weight_VD).float()).sum(-1)
+        own_N = (h_ND.float() * look_up(targets_N, weight_VD).float()).sum(-1)
         if bias_V is not None:
             own_N = own_N + bias_V[targets_N].float()
         first_N = torch.zeros_like(targets_N)

@@ -12,9 +12,11 @@ from torch import nn
 from yuwen.errors import UserError
 from yuwen.nn import fused
 from yuwen.objectives import Batch, Objective, Together
-from yuwen.training.optimizers import OptimizerConfig, Optimizers
+from yuwen.training.optimizers import OptimizerConfig, Optimizers, hidden_matrices
 from yuwen.training.precision import Masters
 from yuwen.training.processes import Processes
+
+_SHAPES = 64  # graphs kept for one code: rows come in several widths, and beyond PyTorch's 8 they would run eager
 
 
 @dataclass(slots=True)
@@ -42,7 +44,7 @@ class Learner:
         self.model, self.objective = model, objective
         self.processes = processes or Processes()
         self.masters = Masters(model, dtype)
-        self.optimizers = Optimizers(self.masters.named(), optimizer, dtype)
+        self.optimizers = Optimizers(self.masters.named(), optimizer, hidden_matrices(model), dtype)
         self.state: dict[str, Any] = {}
         if objective.together:
             cast(Together, objective).gather = self.processes.gather
@@ -82,6 +84,7 @@ class Learner:
 def compile_parts(modules: Sequence[nn.Module]) -> None:
     """Compiles the parts that say they are worth it (`compiles`): one graph serves all layers, so it takes seconds."""
     fused.prepare()
+    torch._dynamo.config.recompile_limit = _SHAPES
     for module in modules:
         for part in module.modules():
             if getattr(part, "compiles", False):

@@ -39,7 +39,7 @@ class Muon(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params: list[Tensor],
+        params: list[Tensor] | list[dict[str, Any]],
         *,
         lr: float,
         momentum: float = 0.95,

@@ -6,19 +6,30 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
-from pydantic import Field
-from torch import Tensor
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from typing_extensions import Self
 
 from yuwen.config import Config
+from yuwen.nn import Linear, Recurrence
 from yuwen.training.muon import Muon
+
+_LR = {"muon": 0.02, "adamw": 0.001, "sgd": 0.1}
+_READS = {
+    "muon": {"table_lr", "momentum", "beta1", "beta2", "eps", "iterations"},
+    "adamw": {"beta1", "beta2", "eps"},
+    "sgd": {"momentum"},
+}
 
 
 class OptimizerConfig(Config):
     """Which rule, how fast, and what holds the weights back.
 
-    `muon` moves the matrices of the blocks; embeddings, head, norms and biases then follow AdamW at `table_lr`.
-    `weight_decay` is decoupled (w -= lr x decay x w, Loshchilov & Hutter 2019) and acts on matrices and tables only;
-    `l2` and `l1` add l2 x w and l1 x sign(w) to the gradient. `clip` bounds the norm of the whole gradient (0: off).
+    `muon` moves the matrices that map hidden states (`hidden_matrices`); what is looked up or scores a vocabulary, and
+    norms and biases, then follow AdamW at `table_lr`. `lr` left out is the rule's own: 0.02 for muon, 0.001 for adamw,
+    0.1 for sgd. `weight_decay` is decoupled (w -= lr x decay x w, Loshchilov & Hutter 2019) and acts on matrices and
+    tables only; `l2` and `l1` add l2 x w and l1 x sign(w) to the gradient. `clip` bounds the norm of the whole gradient
+    (0: off).
     """
 
     name: Literal["sgd", "adamw", "muon"] = "muon"
@@ -34,19 +45,57 @@ class OptimizerConfig(Config):
     clip: float = Field(default=1.0, ge=0)
     iterations: int = Field(default=5, ge=1, le=10, description="Newton-Schulz iterations of Muon")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _own_rate(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or "lr" in values:
+            return values
+        own = next((rate for name, rate in _LR.items() if values.get("name") == name), None)
+        return values if own is None else {**values, "lr": own}
+
+    @model_validator(mode="after")
+    def _no_setting_ignored(self) -> Self:
+        for name in sorted(set.union(*_READS.values()) - _READS[self.name]):
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"{self.name} would ignore {name}={value}: leave it out, or give the section anew, such as "
+                    f"optimizer='{{name: {self.name}, lr: {_LR[self.name]}}}'"
+                )
+        return self
+
+
+def hidden_matrices(model: nn.Module) -> dict[str, float]:
+    """The weights that map hidden states to hidden states or to a few classes, by name: how fast beside each other.
+
+    No table of a vocabulary or of positions is among them.
+    """
+    return {
+        f"{place}.{name}" if place else name: getattr(module, "rate", 1.0)
+        for place, module in model.named_modules()
+        if isinstance(module, (Linear, Recurrence))
+        for name, weight in module.named_parameters(recurse=False)
+        if weight.dim() == 2
+    }
+
 
 class Optimizers:
     """The optimisers of one model under one learning-rate factor, and their state as named tensors.
 
-    `dtype` is the one the model computes in, which Muon's products follow.
+    `matrices` names the weights that Muon moves and their rates (`hidden_matrices`), which AdamW heeds too; `dtype` is
+    the one the model computes in, which Muon's products follow.
     """
 
     def __init__(
-        self, weights: Mapping[str, Tensor], config: OptimizerConfig, dtype: torch.dtype = torch.float32
+        self,
+        weights: Mapping[str, Tensor],
+        config: OptimizerConfig,
+        matrices: Mapping[str, float],
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.config = config
         self.weights = dict(weights)
-        self._parts = _parts(self.weights, config, dtype)
+        self._parts = _parts(self.weights, config, matrices, dtype)
         self._rates = [[group["lr"] for group in part.param_groups] for part in self._parts]
         self._names = {id(weight): name for name, weight in self.weights.items()}
 
@@ -86,26 +135,26 @@ class Optimizers:
             part.state.setdefault(weight, {})[quantity] = value.clone()
 
 
-def _parts(weights: Mapping[str, Tensor], config: OptimizerConfig, dtype: torch.dtype) -> list[torch.optim.Optimizer]:
-    matrices = [w for n, w in weights.items() if w.dim() == 2 and "blocks." in n]
-    tables = [w for n, w in weights.items() if w.dim() >= 2 and not any(w is m for m in matrices)]
+def _parts(
+    weights: Mapping[str, Tensor], config: OptimizerConfig, hidden: Mapping[str, float], dtype: torch.dtype
+) -> list[torch.optim.Optimizer]:
+    lr, decay = config.lr, config.weight_decay
+    tables = [w for n, w in weights.items() if n not in hidden and w.dim() >= 2]
     vectors = [w for w in weights.values() if w.dim() < 2]
-    decay = config.weight_decay
     if config.name == "sgd":
-        groups = _groups((matrices + tables, config.lr, config.weight_decay), (vectors, config.lr, 0.0))
-        return [_DecoupledSGD(groups, lr=config.lr, momentum=config.momentum, foreach=True)]
+        matrices = [w for n, w in weights.items() if n in hidden]
+        groups = _groups((matrices + tables, lr, decay), (vectors, lr, 0.0))
+        return [_DecoupledSGD(groups, lr=lr, momentum=config.momentum, foreach=True)]
+    # the steps of the others do not shrink with the gradient: each rate is a group, which decays like the rest
+    rates = sorted({rate for name, rate in hidden.items() if name in weights}, reverse=True)
+    hidden_groups = [
+        ([w for n, w in weights.items() if hidden.get(n) == rate], lr * rate, decay / rate) for rate in rates
+    ]
     adamw: dict[str, Any] = {"betas": (config.beta1, config.beta2), "eps": config.eps, "fused": True}
     if config.name == "adamw":
-        return [torch.optim.AdamW(_groups((matrices + tables, config.lr, decay), (vectors, config.lr, 0.0)), **adamw)]
+        return [torch.optim.AdamW(_groups(*hidden_groups, (tables, lr, decay), (vectors, lr, 0.0)), **adamw)]
     rest = torch.optim.AdamW(_groups((tables, config.table_lr, decay), (vectors, config.table_lr, 0.0)), **adamw)
-    muon = Muon(
-        matrices,
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=decay,
-        iterations=config.iterations,
-        dtype=dtype,
-    )
+    muon = Muon(_groups(*hidden_groups), lr=lr, momentum=config.momentum, iterations=config.iterations, dtype=dtype)
     return [muon, rest]
 
 

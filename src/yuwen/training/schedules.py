@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from yuwen.config import Config
 
@@ -26,6 +27,14 @@ class ScheduleConfig(Config):
     warmup: float = Field(default=0.02, ge=0)
     cooldown: float = Field(default=0.5, ge=0)
     final: float = Field(default=0.0, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _no_setting_ignored(self) -> Self:
+        if self.name != "warmdown" and self.cooldown != type(self).model_fields["cooldown"].default:
+            raise ValueError(f"cooldown={self.cooldown} is of name=warmdown, {self.name} would ignore it: leave it out")
+        if self.name == "constant" and self.final:
+            raise ValueError(f"final={self.final}: name=constant never falls: leave it out")
+        return self
 
     def factor(self, step: int, total: int) -> float:
         """The factor for step `step` (from 0) of `total`."""

@@ -37,8 +37,8 @@ class TrainConfig(Config):
     """
 
     steps: int = Field(default=0, ge=0)
-    minutes: float = Field(default=0, ge=0, allow_inf_nan=False)
-    flops: float = Field(default=0, ge=0, allow_inf_nan=False)
+    minutes: float = Field(default=0, ge=0)
+    flops: float = Field(default=0, ge=0)
     batch_tokens: int = Field(default=4096, gt=0)
     micro_tokens: int = Field(default=0, ge=0)
     evaluate_every: int = Field(default=100, ge=0)
@@ -100,10 +100,11 @@ class Hooks:
     message: Callable[[str], None]
 
 
-_UNPLANNED = 1000  # steps assumed for the schedule until a budget in minutes is planned
+_UNPLANNED = 1000  # steps assumed for the schedule, at least, until a budget in minutes is planned
 _WARM = 3  # steps whose time is not typical: kernels are chosen, graphs compiled
 _TIMED = 6  # steps that a budget in minutes is measured on, at least,
-_TIMED_SHARE = 0.05  # and this share of the budget: a laptop's clock needs some seconds to show its pace
+_TIMED_SHARE = 0.05  # and this share of the budget: a laptop's clock needs some seconds to show its pace,
+_TIMED_SECONDS = 60.0  # but a minute is enough
 
 
 class Trainer:
@@ -170,7 +171,7 @@ class Trainer:
                 factor = self._factor()
                 step = self._step(factor)
                 seconds = time.perf_counter() - began
-                if not progress.total_steps:
+                if not self.planned:
                     times.append(seconds)
                     self._plan(times[_WARM:])
                 last = self.finished
@@ -183,7 +184,7 @@ class Trainer:
                 if self._writes and (last or _due(config.sample_every, progress.step)):
                     self.hooks.sample(progress.step)
                 better = bool(config.patience and metrics) and progress.since_best == 0
-                if last or better or _due(config.checkpoint_every, progress.step):
+                if last or (self.planned and (better or _due(config.checkpoint_every, progress.step))):
                     self._save(metrics.get("valid_loss"))
         finally:
             if log is not None:
@@ -198,11 +199,18 @@ class Trainer:
         return spent or bool(patience and progress.since_best >= patience)
 
     @property
+    def planned(self) -> bool:
+        """Is it known how many steps there will be? Before, no checkpoint is written: it could not be resumed to the
+        bit, since the schedule of an undisturbed run changes once it is known."""
+        return bool(self.progress.total_steps)
+
+    @property
     def _writes(self) -> bool:
         return self.processes.first
 
     def _factor(self) -> float:
-        return self.schedule.factor(self.progress.step, self.progress.total_steps or _UNPLANNED)
+        step = self.progress.step  # unplanned, it is no further than a share of the way
+        return self.schedule.factor(step, self.progress.total_steps or max(_UNPLANNED, round(step / _TIMED_SHARE)))
 
     def _step(self, factor: float) -> Step:
         progress = self.progress
@@ -227,7 +235,8 @@ class Trainer:
     def _plan(self, timed: list[float]) -> None:
         """Turns a budget in minutes into steps, once: what is left over a typical step, evaluations included."""
         progress, budget = self.progress, self.config.minutes * 60
-        if len(timed) < _TIMED or self.processes.first_says(sum(timed)) < _TIMED_SHARE * budget:
+        enough = min(_TIMED_SHARE * budget, _TIMED_SECONDS)
+        if len(timed) < _TIMED or self.processes.first_says(sum(timed)) < enough:
             return
         left = budget - self._seconds() - self._evaluation_seconds
         every = self.config.evaluate_every

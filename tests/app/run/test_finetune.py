@@ -68,12 +68,12 @@ def test_a_label_that_a_word_tells_is_learnt(family: str, capsys: pytest.Capture
     logged = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     assert logged[-1]["valid_loss"] == pytest.approx(found["loss"], abs=1e-4)
     assert logged[-1]["accuracy"] == pytest.approx(found["accuracy"])
-    assert logged[-1]["valid_loss"] < 0.3 < logged[0]["valid_loss"]
+    assert logged[-1]["valid_loss"] < 0.3 < logged[1]["loss"]
 
 
 def test_from_text_alone_to_an_exported_classifier(capsys: pytest.CaptureFixture[str]) -> None:
     train(recipe(*fresh("bert"), "objective.name=masked", "train.steps=4"), Path("text"), quiet=True)
-    tuning = ["model.from=text", FIELDS, "objective.name=classify", "model.dropout=0.1"]
+    tuning = ["model.from=text", "tokenizer={}", FIELDS, "objective.name=classify", "model.dropout=0.1"]
     summary = train(recipe(*tuning, "train.steps=40"), Path("run"), quiet=True)
     assert summary.model["labels"] == ["book", "hotel"] and summary.objective == "classify"
     capsys.readouterr()
@@ -116,3 +116,21 @@ def test_a_run_of_rows_resumes_to_the_bit() -> None:
     train(half, Path("parts"), resume="auto", quiet=True)
     one, other = ((Path(run) / "last" / "model.safetensors").read_bytes() for run in ("whole", "parts"))
     assert one == other
+
+
+def test_a_tokenizer_that_the_model_did_not_learn_with_is_refused() -> None:
+    train(recipe(*fresh("bert"), "objective.name=masked", "train.steps=1"), Path("text"), quiet=True)
+    train(
+        recipe(*fresh("bert"), "objective.name=masked", "train.steps=1", "tokenizer={kind: bpe}"), Path("x"), quiet=True
+    )
+    tuning = ["model.from=text", FIELDS, "objective.name=classify", "train.steps=1"]
+    for overrides, message in (
+        (["tokenizer={from: x}"], "model.from learnt with another tokenizer"),
+        (["tokenizer.kind=bpe"], "model.from brings a tokenizer as it is"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train(recipe(*tuning, *overrides), Path("run"), quiet=True)
+    Path("text/last/tokenizer.json").unlink()  # then one that has more ids than the model
+    with pytest.raises(UserError, match="the tokenizer has .* ids, the model only"):
+        train(recipe(*tuning, "tokenizer={from: x}"), Path("run"), quiet=True)
+    train(recipe(*tuning, "tokenizer={from: text/tokenizer}"), Path("run"), quiet=True)

@@ -12,6 +12,7 @@ from yuwen.app.run.memory import refuse_too_large
 from yuwen.app.run.recipe import Recipe
 from yuwen.errors import UserError
 from yuwen.interop import load_classifier, load_folder
+from yuwen.interop.fitting import check_fit
 from yuwen.models import Classifier, ClassifierConfig, Model, build, build_classifier, on_body
 from yuwen.models.classifier import body_config
 from yuwen.tokens import Tokenizer
@@ -39,6 +40,7 @@ def begun_from(
 ) -> Model | Classifier:
     """The model that `model.from` names, with a fresh head where it is to tell classes. UserError for another shape."""
     model = load_folder(folder)[0]
+    check_fit(tokenizer, model, f"model.from={recipe.model['from']}")
     for key, value in recipe.model.items():
         if key in ("from", "family") or _is_unpublished(model.config, key):
             continue

@@ -125,7 +125,10 @@ class Recipe(Config):
             order=self.data.order,
             parts=bool(self.train.micro_tokens),
         )
+        if self.data.words != "pieces" and not getattr(recipe.objective, "whole_words", False):
+            raise UserError(f"data.words={self.data.words} is for objectives that hide whole words: leave it out")
         if self.tokenizer.from_ or self.model.get("from"):
+            self._takes_a_tokenizer()
             return recipe
         specials = special_tokens(recipe.objective.name, config.reads)
         try:
@@ -133,6 +136,17 @@ class Recipe(Config):
         except UserError as error:
             needs = f"objective.name={recipe.objective.name} needs {len(specials)} special tokens"
             raise UserError(f"tokenizer.{error} ({needs})") from None
+
+    def _takes_a_tokenizer(self) -> None:
+        """UserError for what would only shape a tokenizer that is trained here."""
+        start = "tokenizer.from" if self.tokenizer.from_ else "model.from"
+        taken = TokenizerSection.parse("tokenizer", {"from": self.tokenizer.from_})
+        for key in TokenizerConfig.model_fields:
+            if getattr(self.tokenizer, key) != getattr(taken, key):
+                raise UserError(
+                    f"tokenizer.{key}={getattr(self.tokenizer, key)!r}: {start} brings a tokenizer as it is: "
+                    "leave this out (on the command line, tokenizer={} empties the section)"
+                )
 
     @property
     def family(self) -> str:

@@ -193,7 +193,14 @@ class _Job:
             return Tokenizer.load(saved.folder)
         section = self.recipe.tokenizer
         if section.from_:
-            return tokenizer_of(section.from_)
+            given = tokenizer_of(section.from_)
+            bound = self.origin is not None and (self.origin / "tokenizer.json").is_file()
+            if self.origin is not None and bound and Tokenizer.load(self.origin).fingerprint != given.fingerprint:
+                raise UserError(
+                    f"tokenizer.from={section.from_}: model.from learnt with another tokenizer, whose ids it knows: "
+                    "leave tokenizer.from out"
+                )
+            return given
         if self.origin is not None:
             return Tokenizer.load(self.origin)
 
