@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from yuwen.data import Frame, framed, padded
 from yuwen.data.buckets import Rows
-from yuwen.data.framing import widths
+from yuwen.data.framing import pair_widths, widths
 from yuwen.errors import UserError
 from yuwen.tokens import Tokenizer
 
@@ -95,6 +95,18 @@ def test_padding_keeps_the_rows_and_knows_few_widths(lengths: list[int], most: i
     assert found.shape[1] == most or found.shape[1] <= max(2 * longest, most // 8 + 8)
     for row, whole, kept in zip(rows, found, keep, strict=True):
         assert whole[kept].tolist() == row.tolist() and kept.sum() == len(row) and not whole[~kept].any()
+
+
+@given(st.integers(1, 512), st.integers(1, 512), st.integers(1, 512))
+def test_a_pair_has_one_width_or_a_quarter_of_it(source: int, target: int, most: int) -> None:
+    lengths = [min(length, most) for length in (source, target)]
+    found = pair_widths([np.arange(lengths[0])], [np.arange(lengths[1])], most)
+    allowed = {(wide, min(wide, -(-wide // 32) * 8)) for wide in widths(most)}
+    assert any(set(found) <= set(pair) for pair in allowed)
+    for length, width in zip(lengths, found, strict=True):
+        assert length <= width <= most
+    one, other = sorted(zip(lengths, found, strict=True))
+    assert one[1] == other[1] or one[0] <= one[1] <= -(-other[1] // 32) * 8 < other[1]
 
 
 def test_rows_become_inputs() -> None:

@@ -11,16 +11,19 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from objective_cases import model, objective, prepared, row_texts, seeds, tokenizer, vocabulary
+from objective_cases import CASES, model, objective, prepared, row_texts, seeds, tokenizer, vocabulary
 
+from yuwen.data.buckets import Rows
 from yuwen.data.framing import Frame
 from yuwen.errors import UserError
+from yuwen.nn import Padding
 from yuwen.nn.cross_entropy import IGNORE
 from yuwen.objectives.contrastive import ContrastiveConfig, ContrastiveObjective
 from yuwen.objectives.seq2seq import Seq2SeqConfig, Seq2SeqObjective
 
 KNOWN = vocabulary()
 NONE = np.random.default_rng(0)
+BOTH = ("source", "target")
 
 
 @given(seeds, st.integers(1, 6), st.integers(1, 20), st.integers(4, 24))
@@ -34,6 +37,34 @@ def test_a_row_is_a_framed_source_and_an_ended_target(seed: int, rows: int, long
         assert read == [KNOWN.cls, *source[: length - 2], KNOWN.sep]
         written = [id for id in held["targets"][row].tolist() if id != IGNORE]
         assert written == [*target, KNOWN.end][:length]
+
+
+def test_a_compiled_block_meets_few_shapes() -> None:
+    rng, shapes, tokens = np.random.default_rng(0), set(), 0
+    for _ in range(400):
+        lengths = rng.integers(1, rng.integers(2, 250, (2, 1)), (2, 3))
+        fields = {name: [KNOWN.ordinary[:1].repeat(n) for n in lengths[side]] for side, name in enumerate(BOTH)}
+        batch = Seq2SeqObjective(Seq2SeqConfig(), KNOWN).prepare(Rows(fields, None, None, np.arange(3), 256), NONE)
+        shapes.add((batch.tensors["source"].shape[1], batch.tensors["targets"].shape[1]))
+        tokens += batch.tokens == int(batch.tensors["keep"].sum()) + batch.counts["seq2seq"]
+    assert 14 < len(shapes) <= 22 and tokens == 400  # seven widths, either side a quarter of it, and the least for both
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("case", ["seq2seq", "contrastive-pairs"])
+def test_rows_without_padding_bring_a_mask_too_and_cost_the_same(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, kind, asked = model(case), objective(case), []
+    fields = {name: [KNOWN.ordinary[n : n + 5] for n in range(3)] for name in CASES[case][-1]}
+    table = Padding.table
+    monkeypatch.setattr(Padding, "table", lambda *given: asked.append(given) or table(*given))
+    costs = []
+    for length, width in ((7, 7), (16, 8)):
+        batch = kind.prepare(Rows(fields, None, None, np.arange(3), length), NONE)
+        assert batch.tensors["keep"].shape[1] == width and bool(batch.tensors["keep"].all()) == (width == 7)
+        before = len(asked)
+        costs.append(float(kind.loss(network, batch, {})[CASES[case][0]].sum))
+        assert len(asked) > before
+    assert costs[0] == pytest.approx(costs[1], rel=1e-5)
 
 
 def test_rows_without_a_target_are_refused() -> None:

@@ -100,17 +100,33 @@ def _share(one: int, other: int, room: int) -> tuple[int, int]:
     return (short, room - short) if one <= other else (room - short, short)
 
 
-def padded(rows: Sequence[np.ndarray], pad: int, most: int) -> tuple[np.ndarray, np.ndarray]:
+def padded(rows: Sequence[np.ndarray], pad: int, most: int, width: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """(ids [B, T], bool [B, T]: where a token stands), padded at the right.
 
-    T is one of at most seven widths, fractions of `most` (no row is longer), so that a compiled model meets few shapes.
+    T is `width`, or one of at most seven, fractions of `most` (no row is longer), so that a compiled model meets few
+    shapes.
     """
-    longest = max(map(len, rows))
-    width = min((w for w in widths(most) if w >= longest), default=longest)
+    width = _width(max(map(len, rows)), most) if width is None else width
     ids, keep = np.full((len(rows), width), pad, np.int64), np.zeros((len(rows), width), bool)
     for place, row in enumerate(rows):
         ids[place, : len(row)], keep[place, : len(row)] = row, True
     return ids, keep
+
+
+def pair_widths(source: Sequence[np.ndarray], target: Sequence[np.ndarray], most: int) -> tuple[int, int]:
+    """Widths [of the source, of the target] to pad rows of pairs to: one for both, or a quarter of it for what fits.
+
+    A compiled block of a decoder meets both widths at once, and would meet 49 pairs if each side chose its own.
+    """
+    longest = [max(map(len, rows)) for rows in (source, target)]
+    wide = _width(max(longest), most)
+    narrow = min(wide, -(-wide // 32) * 8)
+    one, other = (narrow if length <= narrow else wide for length in longest)
+    return one, other
+
+
+def _width(longest: int, most: int) -> int:
+    return min((width for width in widths(most) if width >= longest), default=longest)
 
 
 def widths(most: int) -> list[int]:

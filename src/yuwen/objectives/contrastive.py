@@ -92,7 +92,7 @@ class ContrastiveObjective:
 
     def vectors(self, model: Encoder, ids_NT: Tensor, keep_NT: Tensor) -> Tensor:
         """The texts as unit vectors, fp32 [N, D]."""
-        h_NTD = model(ids_NT, None if bool(keep_NT.all()) else Padding(keep_NT)).float()
+        h_NTD = model(ids_NT, Padding(keep_NT)).float()
         mean_ND = (h_NTD * keep_NT[..., None]).sum(1) / keep_NT.sum(1, keepdim=True)
         return F.normalize(mean_ND, dim=-1)
 

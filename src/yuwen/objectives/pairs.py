@@ -75,7 +75,8 @@ class PairsObjective:
 
     def loss(self, model: EncoderDecoder, batch: Batch, state: dict[str, Any]) -> Mapping[str, Term]:
         held = batch.tensors
-        mask = None if bool(held["keep"].all()) else Padding(held["keep"])
+        # windows mostly fill their width; rows do not, and a compiled block shall meet them with one kind of mask
+        mask = None if not self.rows and bool(held["keep"].all()) else Padding(held["keep"])
         memory_BSD = model.encode(held["source"], mask)
         h_BUD = model.decode(shifted(held["targets"], model.start_id), memory_BSD, memory_mask=mask)
         summed = told(self.cross_entropy, model, h_BUD, held["targets"])

@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from yuwen.config import Config
-from yuwen.data.framing import padded
+from yuwen.data.framing import padded, pair_widths
 from yuwen.errors import UserError
 from yuwen.nn.cross_entropy import IGNORE
 from yuwen.objectives.objective import Batch
@@ -50,11 +50,9 @@ class Seq2SeqObjective(PairsObjective):
             )
         most = samples.length
         before = [] if self.before is None else [self.before]
-        source, keep_BS = padded(
-            [np.array([*before, *ids[: most - FRAME], self.after], np.int64) for ids in samples.fields["source"]],
-            self.pad,
-            most,
-        )
-        ended = [np.append(ids, self.end)[:most] for ids in samples.fields["target"]]
-        targets, _ = padded(ended, IGNORE, most)
-        return self.tensors(source, keep_BS, targets, tokens=int(keep_BS.sum()) + sum(map(len, ended)))
+        read = [np.array([*before, *ids[: most - FRAME], self.after], np.int64) for ids in samples.fields["source"]]
+        written = [np.append(ids, self.end)[:most] for ids in samples.fields["target"]]
+        widths = pair_widths(read, written, most)
+        source_BS, keep_BS = padded(read, self.pad, most, widths[0])
+        targets_BU, _ = padded(written, IGNORE, most, widths[1])
+        return self.tensors(source_BS, keep_BS, targets_BU, tokens=sum(map(len, read + written)))
