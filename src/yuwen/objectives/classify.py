@@ -6,12 +6,12 @@ loss = - sum_i w(y_i) log p(y_i | x_i),   p = softmax(scores)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from yuwen.config import Config, nearest
@@ -31,15 +31,7 @@ class ClassifyConfig(Config):
 
     name: Literal["classify"] = "classify"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
-    class_weights: dict[str, float] = {}
-
-    @field_validator("class_weights")
-    @classmethod
-    def _positive(cls, value: dict[str, float]) -> dict[str, float]:
-        for label, weight in value.items():
-            if not 0 < weight < float("inf"):
-                raise ValueError(f"{label}: {weight} is not above 0")
-        return value
+    class_weights: dict[str, Annotated[float, Field(gt=0)]] = {}
 
 
 class ClassifyObjective:
