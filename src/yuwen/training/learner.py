@@ -21,11 +21,13 @@ _SHAPES = 64  # graphs kept for one code: rows come in several widths, and beyon
 
 @dataclass(slots=True)
 class Step:
-    """What one step showed: each loss term's mean over its targets (nats), their weighted sum, the gradient norm."""
+    """What one step showed: each loss term's mean over its targets (nats), their weighted sum, the gradient norm, and
+    how many tokens all processes read for it."""
 
     terms: dict[str, float]
     loss: float
     gradient_norm: float
+    tokens: int
 
 
 class Learner:
@@ -60,7 +62,8 @@ class Learner:
         for batch in batches:
             for name, count in batch.counts.items():
                 counts[name] = counts.get(name, 0) + count
-        counts = self.processes.sum_counts(counts)
+        counts = self.processes.sum_counts({**counts, "": sum(batch.tokens for batch in batches)})
+        tokens = int(counts.pop(""))
         if not any(counts.values()):
             raise UserError("a batch without a single target: check the data and objective settings")
         sums = dict.fromkeys(counts, 0.0)
@@ -78,7 +81,7 @@ class Learner:
         norm = self.optimizers.step(factor)
         self.masters.publish()
         means = {name: sums[name] / max(counts[name], 1) for name in counts}
-        return Step(means, sum(weights[name] * mean for name, mean in means.items()), norm)
+        return Step(means, sum(weights[name] * mean for name, mean in means.items()), norm, tokens)
 
 
 def compile_parts(modules: Sequence[nn.Module]) -> None:

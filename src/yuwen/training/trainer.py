@@ -223,7 +223,7 @@ class Trainer:
                 f"step {progress.step}: the loss or its gradient is no longer a number: the run has diverged; lower "
                 "optimizer.lr or lengthen schedule.warmup, and choose another --out"
             )
-        progress.tokens += sum(batch.tokens for batch in batches) * self.processes.world
+        progress.tokens += step.tokens
         progress.seconds = self._seconds()
         return step
 
