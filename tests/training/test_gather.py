@@ -26,12 +26,12 @@ everywhere, start = processes.gather(rows)
 loss = F.cross_entropy(rows @ everywhere.T, start + torch.arange(2), reduction="sum")
 loss.backward()
 processes.sum_gradients([weight])
-print("FOUND", json.dumps([processes.rank, start, float(loss), weight.grad.tolist()]), flush=True)
+sys.stdout.write("FOUND " + json.dumps([processes.rank, start, float(loss), weight.grad.tolist()]) + "\\n")
 processes.leave()
 """
 
 MEASURED = """
-import json
+import json, sys
 import numpy as np, torch
 from yuwen.app.run.feed import ObjectiveLoss
 from yuwen.data import Frame
@@ -47,13 +47,13 @@ Learner(model, objective, OptimizerConfig(name="sgd", lr=0.1), processes=process
 texts = np.random.default_rng(0).integers(3, 64, (2, 4, 8))
 rows = Rows({"anchor": list(texts[0]), "positive": list(texts[1])}, None, None, np.arange(4), 16)
 loss = ObjectiveLoss(objective, lambda: iter([rows]), seed=0)(model)["valid_loss"]
-print("FOUND", json.dumps([processes.rank, loss]), flush=True)
+sys.stdout.write("FOUND " + json.dumps([processes.rank, loss]) + "\\n")
 processes.leave()
 """
 
 
 def together(folder: Path, script: str) -> list[list[Any]]:
-    """What two processes found."""
+    """What two processes found: a line each, written at once, since both write into one pipe."""
     (folder / "script.py").write_text(script)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "script.py"]
     done = subprocess.run(
