@@ -115,6 +115,12 @@ def test_refusals(name: str, shape: dict[str, int], message: str) -> None:
         exercise(name, shape, batch=2, length=5)
 
 
+@pytest.mark.parametrize("name", ["bert", "xlnet"])
+def test_a_length_without_room_for_the_frame_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match="data.length=2 is too short"):
+        exercise(name, {**SMALL, "heads": 2}, batch=2, length=2)
+
+
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     small = ["--layers", "1", "--width", "32", "--vocab", "50", "--batch", "2", "--length", "16", "--steps", "1"]
     eager = ["--eager", "--precision", "float32", "--json"]

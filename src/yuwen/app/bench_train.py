@@ -20,7 +20,7 @@ from yuwen.errors import UserError
 from yuwen.models import Model, build, family
 from yuwen.models.config import ModelConfig, Reads
 from yuwen.models.encoder import EncoderConfig
-from yuwen.objectives import Batch, CausalObjective, Objective, Vocabulary
+from yuwen.objectives import Batch, CausalObjective, Objective, Vocabulary, class_of
 from yuwen.objectives.masked import MaskedConfig, MaskedObjective
 from yuwen.objectives.permuted import PermutedConfig, PermutedObjective
 from yuwen.objectives.seq2seq import Seq2SeqConfig, Seq2SeqObjective
@@ -59,8 +59,9 @@ def exercise(name: str, shape: Mapping[str, int], *, batch: int, length: int) ->
     config = kind.parse("model", {**shape, **context, **heads})
     if config.vocabulary <= len(_ROLES):
         raise UserError(f"vocabulary={config.vocabulary}: {len(_ROLES)} ids are special here, so it takes more")
-    model = build(config, torch.Generator().manual_seed(0))
     task, build_objective = _TASKS[config.reads]
+    class_of(task, config.reads, length=length)
+    model = build(config, torch.Generator().manual_seed(0))
     objective = build_objective(_vocabulary(config.vocabulary))
     return Exercise(config, model, task, objective, objective.prepare(_samples(config, batch, length), _random()))
 
