@@ -73,12 +73,17 @@ def test_compiled_graphs_meet_the_same_function(rate: float) -> None:
 
 @pytest.mark.parametrize("rate", [0.0, 0.25])
 @pytest.mark.parametrize("padded", [False, True])
-def test_what_the_compiler_is_told_is_true(padded: bool, rate: float) -> None:
+@pytest.mark.parametrize("viewed", [False, True])  # heads of one text lie between each other, and stay there
+def test_what_the_compiler_is_told_is_true(viewed: bool, padded: bool, rate: float) -> None:
     q, k, v = (t.detach().flatten(0, 1) for t in drawn((2, 2, 9, 13), torch.float32))
+    if viewed:
+        q, k, v = (t.transpose(0, 1).contiguous().transpose(0, 1) for t in (q, k, v))
     bias = torch.zeros(2, 1, 13) if padded else torch.empty(0)
-    torch.library.opcheck(
-        torch.ops.yuwen.whole_rows.default, (q, k, v, bias, rate), test_utils=("test_schema", "test_faketensor")
-    )
+    checks = ("test_schema", "test_faketensor")
+    torch.library.opcheck(torch.ops.yuwen.whole_rows.default, (q, k, v, bias, rate), test_utils=checks)
+    out, weights, kept_NTS = torch.ops.yuwen.whole_rows(q, k, v, bias, rate)
+    back = (torch.ones_like(out), q, k, v, weights, kept_NTS)
+    torch.library.opcheck(torch.ops.yuwen.whole_rows_backward.default, back, test_utils=checks)
 
 
 def test_a_dropped_weight_passes_no_gradient() -> None:

@@ -102,14 +102,14 @@ _backward_operator = torch.library.custom_op("yuwen::whole_rows_backward", _back
 def _(q_NTK: Tensor, k_NSK: Tensor, v_NSK: Tensor, bias_B1S: Tensor, rate: float) -> tuple[Tensor, Tensor, Tensor]:
     N, T, S = *q_NTK.shape[:2], k_NSK.shape[1]
     kept = q_NTK.new_empty((N, T, S) if rate else 0, dtype=torch.uint8)
-    return torch.empty_like(q_NTK), q_NTK.new_empty(N, T, S), kept
+    return q_NTK.new_empty(q_NTK.shape), q_NTK.new_empty(N, T, S), kept
 
 
 @_backward_operator.register_fake
 def _(
     d_NTK: Tensor, q_NTK: Tensor, k_NSK: Tensor, v_NSK: Tensor, weights_NTS: Tensor, kept_NTS: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(q_NTK), torch.empty_like(k_NSK), torch.empty_like(v_NSK)
+    return q_NTK.new_empty(q_NTK.shape), k_NSK.new_empty(k_NSK.shape), v_NSK.new_empty(v_NSK.shape)
 
 
 def _keep(

@@ -156,7 +156,7 @@ OVERRIDES = {
     "tokenizer.vocabulary=100 tokenizer.kind=bpe": "give at least 259",
     "model.vocabulary=8": "model.vocabulary=8 is smaller than the tokenizer's",
     "model.from=nowhere": "nowhere",
-    "tokenizer.from=nowhere": "nowhere",
+    'tokenizer={"from":"nowhere"}': "nowhere",
     "data.encoding=klingon": "klingon",
 }
 
