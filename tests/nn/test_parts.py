@@ -154,3 +154,14 @@ def test_a_row_that_is_read_often_gathers_its_whole_gradient() -> None:
     look_up(ids_BT, table_VD).sum().backward()
     assert table_VD.grad is not None
     assert table_VD.grad[:, 0].tolist() == [4992.0, 0.0, 1.0]  # 4999 as bf16 writes it; adding ones there ends at 256
+
+
+def test_relu_is_pytorchs_and_so_is_its_slope() -> None:
+    x = torch.tensor([-2.0, -0.0, 0.0, 1e-30, 3.0, float("inf")], requires_grad=True)
+    upstream = torch.arange(1.0, 7.0)
+    expected = F.relu(x)
+    (slope,) = torch.autograd.grad(expected, x, upstream)
+    out = ACTIVATIONS["relu"](x)
+    assert out.equal(expected) and torch.autograd.grad(out, x, upstream)[0].equal(slope)
+    with torch.no_grad():
+        assert ACTIVATIONS["relu"](x).equal(expected)

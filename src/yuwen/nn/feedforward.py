@@ -4,14 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from yuwen.nn.linear import Linear, together
 
+
+def relu(x: Tensor) -> Tensor:
+    """max(x, 0). Its slope is taken from the sign of what it gave: compiled, PyTorch's own keeps a mask of booleans for
+    that, element by element, which takes a fifth of a training step in bfloat16."""
+    return _Relu.apply(x) if torch.is_grad_enabled() else F.relu(x)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Relu(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        out = F.relu(x)
+        ctx.save_for_backward(out)
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, d_out: Tensor) -> Tensor:  # type: ignore[override]
+        (out,) = ctx.saved_tensors
+        return d_out * out.sign()
+
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
+    "relu": relu,
     "gelu": F.gelu,
     "gelu_new": partial(F.gelu, approximate="tanh"),
     "silu": F.silu,
