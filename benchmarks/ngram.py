@@ -6,6 +6,8 @@
   estimator (one discount of 0.8) and with the modified one, by turns in processes of their own. Seconds are from the
   first byte read to the last bit counted, after the imports; the peer's own xz comparison is left out of them. The
   vocabulary is the peer's (characters of the training text, one unknown, one more), and so is what an unknown costs.
+  Each side runs twice at its turn and the second is taken: on a virtual machine the first pays for getting back the
+  memory that the side before it gave away.
 - memory: `yuwen train recipes/ngram-char.yaml` on 1 GB of text: --corpus, or one that is made here from installed
   samples, each line with a piece of another spliced in, so that n-grams keep coming that were not there before. Memory
   is the sum over its processes of the proportional set size, mapped files included.
@@ -105,7 +107,8 @@ def compared(train: Path, valid: Path, shared: Path, rounds: int) -> dict[str, A
     for turn in range(rounds):
         for side in sides if turn % 2 == 0 else reversed(sides):
             command = [sys.executable, __file__, "--side", side, str(peer), str(train), str(valid)]
-            found[side].append(json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+            printed = [subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout for _ in range(2)]
+            found[side].append(json.loads(printed[-1]))
             print(side, found[side][-1], file=sys.stderr)
     seconds = {side: [result["seconds"] for result in results] for side, results in found.items()}
     return {
