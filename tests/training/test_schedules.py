@@ -11,9 +11,16 @@ from hypothesis import strategies as st
 from yuwen.training import ScheduleConfig
 
 amount = st.one_of(st.floats(0, 0.99), st.integers(0, 500).map(float))
-schedules = st.builds(
-    lambda name, warmup, cooldown, final: ScheduleConfig(name=name, warmup=warmup, cooldown=cooldown, final=final),
-    st.sampled_from(["constant", "linear", "cosine", "warmdown"]), amount, amount, st.floats(0, 1),
+schedules = st.one_of(
+    st.builds(lambda warmup: ScheduleConfig(name="constant", warmup=warmup), amount),
+    st.builds(
+        lambda name, warmup, final: ScheduleConfig(name=name, warmup=warmup, final=final),
+        st.sampled_from(["linear", "cosine"]), amount, st.floats(0, 1),
+    ),
+    st.builds(
+        lambda warmup, cooldown, final: ScheduleConfig(name="warmdown", warmup=warmup, cooldown=cooldown, final=final),
+        amount, amount, st.floats(0, 1),
+    ),
 )  # fmt: skip
 
 

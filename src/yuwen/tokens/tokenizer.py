@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,8 @@ class Tokenizer:
 
     def decode(self, ids: Sequence[int] | np.ndarray, skip_special: bool = True) -> str:
         """Text of ids; bytes that are no whole character become U+FFFD."""
-        return self._backend.decode([int(id) for id in ids], skip_special_tokens=skip_special)
+        with _refusals():
+            return self._backend.decode([int(id) for id in ids], skip_special_tokens=skip_special)
 
     def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
         """Each id as a person reads it: `" the"`, `"中国"`; bytes of an unfinished character as ⟨E4⟩."""
@@ -191,16 +193,12 @@ class Tokenizer:
 
     def _encodings(self, backend: Backend, texts: Sequence[str]) -> list[Any]:
         """Without offsets into the text, and so faster than `_encoding`."""
-        try:
+        with _refusals():
             return backend.encode_batch_fast(list(texts), add_special_tokens=False)
-        except (UnicodeEncodeError, TypeError):
-            raise _not_text() from None
 
     def _encoding(self, backend: Backend, text: str) -> Any:
-        try:
+        with _refusals():
             return backend.encode(text, add_special_tokens=False)
-        except (UnicodeEncodeError, TypeError):
-            raise _not_text() from None
 
     @functools.cached_property
     def _with_specials(self) -> Backend:
@@ -229,9 +227,22 @@ class Tokenizer:
         return self._id_of_code_point[np.minimum(codes, len(self._id_of_code_point) - 1)]
 
 
-def _not_text() -> UserError:
-    """JSON can spell half a character, as \\ud800; Python keeps it, UTF-8 cannot."""
-    return UserError("a text holds half of a surrogate pair (\\ud800…\\udfff), which is no character: clean the data")
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What the tokenizers library cannot do, as a UserError: half a character, which JSON can spell and Python keep
+    (\\ud800) but UTF-8 cannot; and settings that it takes when loading and panics over later."""
+    try:
+        yield
+    except (UnicodeEncodeError, TypeError):
+        raise UserError(
+            "a text holds half of a surrogate pair (\\ud800…\\udfff), which is no character: clean the data"
+        ) from None
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # Rust's own, which no module exports
+            raise
+        raise UserError(
+            f"the tokenizer's settings are damaged: its library gives up ({error})".splitlines()[0]
+        ) from None
 
 
 def _utf8_lengths(text: str) -> np.ndarray:
