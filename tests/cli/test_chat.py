@@ -153,7 +153,6 @@ def test_a_conversation_at_a_terminal(folder: Path, tmp_path: Path) -> None:
     terminal.until("> ")
     terminal.send("从前有座山🙂\n")
     terminal.until("山🙂")
-    time.sleep(0.5)
     while len(terminal.seen) < 60:  # some of the answer
         terminal.seen += os.read(terminal.master, 4096)
     terminal.send("\x03")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from wheels import wheel
 
@@ -120,6 +120,7 @@ def test_a_table_of_contents_of_a_gigabyte(tmp_path: Path) -> None:
     changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=3),
     cut=st.integers(0, 100),
 )
+@example(changes=[(1153, 1)], cut=0)  # a file that begins before the archive does
 def test_any_changed_bytes_are_one_line_or_harmless(changes: list[tuple[int, int]], cut: int, tmp_path: Path) -> None:
     path = wheel(tmp_path, "a", {"m.gguf": b"GGUF" * 20, "config.json": b"{}"})
     raw = bytearray(path.read_bytes())

@@ -141,6 +141,8 @@ def _check(member: zipfile.ZipInfo, path: Path) -> None:
     mode = member.external_attr >> 16
     if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise _damaged(path, f"{name[:80]!r} is neither a file nor a folder")
+    if member.header_offset < 0:
+        raise _damaged(path, f"{name[:80]!r} begins before the archive does")
     if member.flag_bits & 1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise _damaged(path, f"{name[:80]!r} is encrypted or packed in an unusual way")
     if member.file_size > _GROWTH * member.compress_size + _SETTINGS:
