@@ -159,7 +159,7 @@ def _cross_block(config: T5Config) -> PreNormCrossBlock:
     norms = [RMSNorm(config.width, config.norm_eps) for _ in range(3)]
     unbiased = ScaledDotProduct(dropout=config.dropout, scale=1.0)  # a memory has no distance from here
     cross = CrossAttention(config.width, config.heads, head_width=config.head_width, score=unbiased)
-    cross.query.rate = config.head_width**-0.5
+    cross.query.lr_scale = config.head_width**-0.5
     return PreNormCrossBlock(
         norms[0], _attention(config), norms[1], cross, norms[2], _feedforward(config), dropout=config.dropout
     )
@@ -168,7 +168,7 @@ def _cross_block(config: T5Config) -> PreNormCrossBlock:
 def _attention(config: T5Config) -> Attention:
     biased = BiasedDotProduct(dropout=config.dropout)
     attention = Attention(config.width, config.heads, head_width=config.head_width, score=biased)
-    attention.query.rate = config.head_width**-0.5  # it holds the scale that the score leaves out
+    attention.query.lr_scale = config.head_width**-0.5  # it holds the scale that the score leaves out
     return attention
 
 

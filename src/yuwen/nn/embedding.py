@@ -16,7 +16,8 @@ def look_up(ids: Tensor, weight_VD: Tensor) -> Tensor:
 
     A row that is read a thousand times in a batch would otherwise stop growing: in bf16, 256 + 1 is 256.
     """
-    if weight_VD.dtype == torch.float32 or not (torch.is_grad_enabled() and weight_VD.requires_grad):
+    whole = torch.finfo(weight_VD.dtype).bits >= 32
+    if whole or not (torch.is_grad_enabled() and weight_VD.requires_grad):
         return F.embedding(ids, weight_VD)
     return _LookUp.apply(ids, weight_VD)  # type: ignore[no-any-return, no-untyped-call]
 

@@ -18,11 +18,11 @@ _FEW = 256  # below this many positions, laying the weights side by side costs m
 class Linear(nn.Linear):
     """W x + b, [..., in] -> [..., out].
 
-    `rate` is how fast W is to learn beside other maps: one that is meant to stay smaller than they are (T5's queries)
-    also moves by smaller steps.
+    `lr_scale` is how fast W is to learn beside other maps: one that is meant to stay smaller than they are, as T5's
+    queries are, also moves by smaller steps.
     """
 
-    rate = 1.0
+    lr_scale = 1.0
 
     def forward(self, x: Tensor) -> Tensor:
         return linear(x, self.weight, self.bias)

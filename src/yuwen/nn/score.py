@@ -38,7 +38,8 @@ class RelativeBias(nn.Module):
         """The same places, with a bias [1, H, T, S] for the last `queries` of `keys` positions."""
         device = self.weight.device
         distances = torch.arange(1 - keys, queries, device=device)  # s - t, of every pair there is
-        by_distance_HN = self.weight.float()[self.bucket(distances)].T  # fp32: so are the sums of its gradient
+        exact = torch.promote_types(self.weight.dtype, torch.float32)  # the gradient is summed in at least fp32
+        by_distance_HN = self.weight.to(exact)[self.bucket(distances)].T
         # row t of the table is the stretch of S distances that begins with s = 0, so it begins one earlier than row t-1
         bias_HTS = by_distance_HN.unfold(-1, keys, 1).flip(1).to(self.weight.dtype)
         if allowed.causal:

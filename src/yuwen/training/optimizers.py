@@ -71,7 +71,7 @@ def hidden_matrices(model: nn.Module) -> dict[str, float]:
     No table of a vocabulary or of positions is among them.
     """
     return {
-        f"{place}.{name}" if place else name: getattr(module, "rate", 1.0)
+        f"{place}.{name}" if place else name: getattr(module, "lr_scale", 1.0)
         for place, module in model.named_modules()
         if isinstance(module, (Linear, Recurrence))
         for name, weight in module.named_parameters(recurse=False)
