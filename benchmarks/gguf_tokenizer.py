@@ -1,9 +1,11 @@
-"""Do we cut text to the ids that llama.cpp gives? Lines of files, and lines made up to be hard.
+"""Do we cut text to the ids that others give? Lines of files, and lines made up to be hard.
 
-    python benchmarks/gguf_tokenizer.py MODEL.gguf TEXT … [--lines N]
+    python benchmarks/gguf_tokenizer.py MODEL.gguf TEXT … [--lines N]                 llama.cpp, of the same file
+    python benchmarks/gguf_tokenizer.py MODEL.gguf TEXT … --transformers              transformers, of the same file
+    python benchmarks/gguf_tokenizer.py MODEL.gguf TEXT … --published tokenizer.json  as its makers published it
 
-Needs llama-cpp-python (and transformers for --transformers, which reads the same file in its own way). Prints one
-JSON document: the lines compared, those that differ, the first of them; exit status 1 if any does.
+The first needs llama-cpp-python, the second transformers. Prints one JSON document: the lines compared, those that
+differ, the first of them; exit status 1 if any does.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from tokenizers import Tokenizer as Backend
 
 from yuwen.interop.gguf import gguf_tokenizer
 from yuwen.interop.gguf.header import GGUFFile
@@ -52,14 +56,19 @@ def main() -> int:
     parser.add_argument("model", type=Path)
     parser.add_argument("texts", type=Path, nargs="*")
     parser.add_argument("--lines", type=int, default=10_000)
-    parser.add_argument("--transformers", action="store_true", help="compare with transformers instead")
+    other = parser.add_mutually_exclusive_group()
+    other.add_argument("--transformers", action="store_true", help="compare with transformers instead")
+    other.add_argument("--published", type=Path, metavar="tokenizer.json", help="compare with this file instead")
     given = parser.parse_args()
     tokenizer = gguf_tokenizer(GGUFFile(given.model).settings)
     assert tokenizer is not None, "the file has no tokenizer"
     lines = lines_of(given.texts, given.lines * 4 // 5) if given.texts else []
     lines += hard_lines(given.lines - len(lines))
     reference: Callable[[str], list[int]]
-    if given.transformers:
+    if given.published:
+        published = Backend.from_file(str(given.published))
+        name, reference = given.published.name, lambda line: published.encode(line, add_special_tokens=False).ids
+    elif given.transformers:
         from transformers import AutoTokenizer
 
         theirs = AutoTokenizer.from_pretrained(given.model.parent, gguf_file=given.model.name)
@@ -69,7 +78,7 @@ def main() -> int:
 
         model = Llama(str(given.model), vocab_only=True, verbose=False)
         name, reference = "llama.cpp", lambda line: model.tokenize(line.encode(), add_bos=False, special=False)
-    specials = given.transformers  # it reads special tokens out of any text
+    specials = given.transformers or given.published is not None  # these read special tokens out of any text
     differing = [line for line in lines if tokenizer.encode(line, specials) != reference(line)]
     first = [{"line": x, "ours": tokenizer.encode(x, specials), "theirs": reference(x)} for x in differing[:5]]
     answer = {"model": given.model.name, "reference": name, "lines": len(lines), "differ": len(differing)}

@@ -195,6 +195,41 @@ def test_what_a_person_types_never_becomes_a_control_token() -> None:
     assert tokenizer.encode("<s>a", specials=True)[0] == 1
 
 
+RUNS = ["  ", "   ", "    "]  # of spaces, as Gemma's files have them: user-defined, with the worst score of all
+
+
+def test_runs_of_spaces_are_pieces_of_the_text_as_normalised() -> None:
+    """The rules of Gemma's published tokenizer.json over these pieces: a typed ▁ is a space like any other."""
+    plain = sentencepiece()
+    words = [word for word in WORDS if word != "▁▁"]
+    scores = plain["tokenizer.ggml.scores"][: 259 + len(words)]
+    values = {
+        **plain,
+        "tokenizer.ggml.tokens": [*PIECES, *words, *RUNS],
+        "tokenizer.ggml.token_type": np.array([2, 3, 3, *[6] * 256, *[1] * len(words), *[4] * len(RUNS)], np.int32),
+        "tokenizer.ggml.scores": np.array([*scores, *[-1000.0] * len(RUNS)], np.float32),
+    }
+    tokenizer = gguf_tokenizer(values)
+    assert tokenizer is not None
+
+    def pieces(line: str) -> list[str]:
+        described = tokenizer.described()["model"]["vocab"]
+        names = {id: piece for piece, id in described.items()}
+        return [names[id] for id in tokenizer.encode(line)]
+
+    assert pieces("    中") == ["▁▁▁▁", "中"] == pieces("▁▁▁▁中") == pieces("▁  ▁中")
+    assert pieces("  abc") == ["▁▁", "abc"], "a run comes before any other joining"
+    assert pieces(" " * 9) == ["▁▁▁▁", "▁▁▁▁", "▁"]
+    for line in ["   a ab", "▁▁ a  b", " " * 11 + "中", "abc ab"]:
+        assert tokenizer.decode(tokenizer.encode(line)) == line.replace("▁", " ")
+    written = gguf_vocabulary(tokenizer, len(values["tokenizer.ggml.tokens"]), chat=True)
+    assert written["tokenizer.ggml.tokens"][-3:] == RUNS, "as llama.cpp looks for them"
+    again = gguf_tokenizer(as_read(written))
+    assert again is not None
+    for count in range(12):
+        assert again.encode(" " * count + "a") == tokenizer.encode(" " * count + "a")
+
+
 def test_roles_and_the_start_token() -> None:
     tokenizer = gguf_tokenizer(sentencepiece())
     assert tokenizer is not None

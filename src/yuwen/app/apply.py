@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from yuwen import tasks
+from yuwen.app.loading.pooling import published_pooling
 from yuwen.errors import UserError
 from yuwen.tasks.extract import read_schema
 from yuwen.tasks.files import read_context, settings_shown
@@ -44,10 +45,8 @@ def apply(
     """The task's rows; `settings` as the command line gives them, with files by their paths."""
     values = {name: _FILES[name](value) if isinstance(value, str) and name in _FILES else value
               for name, value in settings.items()}  # fmt: skip
-    if loaded.encoder and loaded.path.is_dir() and "pooling" in tasks.settings_of(task):
-        from yuwen.interop.sentence import read_pooling
-
-        values["pooling"] = read_pooling(loaded.path)
+    if "pooling" in tasks.settings_of(task):
+        values["pooling"] = published_pooling(loaded)
     return tasks.task(task)(loaded, inputs, **values)
 
 

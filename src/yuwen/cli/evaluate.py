@@ -28,7 +28,7 @@ def evaluate(
     dtype: Annotated[Dtype, typer.Option(help="Type to compute in.")] = Dtype.float32,
     field: Annotated[str | None, typer.Option(help="The text's field in records.")] = None,
     fields: Annotated[
-        str | None, typer.Option(help="Of a classifier: text=COLUMN,label=COLUMN (its recipe's).")
+        str | None, typer.Option(help="Columns: text=A,label=B of a classifier (its recipe's); text=A,pair=B,score=C.")
     ] = None,
     encoding: Annotated[str | None, typer.Option(help="Encoding of text files that are not UTF-8.")] = None,
     as_json: Json = False,
@@ -38,6 +38,9 @@ def evaluate(
     A model trained to classify answers with its own metrics: accuracy and macro F1 of labelled rows.
 
     A model that reads both sides tells each token in turn from all the others: a pseudo-likelihood, and said to be one.
+
+    With --fields text=A,pair=B,score=C a model's vectors are measured: Spearman's correlation of their cosines with the
+    scores that people gave the pairs.
     """
     import dataclasses
 
@@ -62,7 +65,19 @@ def evaluate(
         print(f"loss      {found.loss:.4f} nats per row")
         print(f"measured  {found.rows:,} rows of {', '.join(found.labels[:8])}, in {found.seconds:.1f} s")
         return
-    _refuse(f"{loaded.path} tells no classes", fields=fields)
+    if fields is not None:
+        asked = {"window": window, "stride": stride, "batch": batch, "every": None if every == 1 else every}
+        _refuse("--fields asks for the vectors of whole texts", **asked, field=field)
+        from yuwen.app.run.measure import measure_similarity
+
+        alike = measure_similarity(loaded, data, fields=fields, encoding=encoding)
+        if as_json:
+            print_json({**dataclasses.asdict(alike), "model": loaded.hash})
+            return
+        print(f"Spearman  {alike.spearman:.4f}")
+        print(f"Pearson   {alike.pearson:.4f}")
+        print(f"measured  {alike.rows:,} pairs, in {alike.seconds:.1f} s")
+        return
     documents = evaluation.documents_of(data, field=field, encoding=encoding)
     config = loaded.model.config
     window, stride = evaluation.window_and_stride(config.context, window, stride, carries=config.CARRIES)

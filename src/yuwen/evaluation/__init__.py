@@ -1,9 +1,10 @@
-"""How good is it: a model's loss on any text, in nats per token and in bits per byte.
+"""How good is it: a model's loss on any text, in nats per token and in bits per byte; its classes, its vectors.
 
 tokens     documents → one token stream, and the bytes each token stands for
 windows    the stream → overlapping windows, each token scored once
 score      windows → Score: `evaluate` streams, an `Evaluator` keeps the ids and measures many times
 pseudo     … of models that read both sides: each token hidden in turn (`pairs`: each span; `in_order`: XLNet's way)
+classification, similarity     … of models that tell classes; of models that make vectors
 source     DATA, or the last part of it
 """
 

@@ -1,16 +1,26 @@
-"""A classifier measured on DATA: which columns are meant, the rows they make, and how often it is right."""
+"""A model measured on rows of DATA: which columns are meant, and what it makes of them.
+
+A classifier by how often it is right, a model of vectors by whether it finds alike what people find alike.
+"""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
+import numpy as np
+import torch
+
 from yuwen.app.loading.load import Loaded
+from yuwen.app.loading.pooling import published_pooling
 from yuwen.app.run.recipe import read_recipe
 from yuwen.data import RAW, Frame, prepare_rows
 from yuwen.errors import UserError
 from yuwen.evaluation.classification import Classification, evaluate_rows
+from yuwen.evaluation.similarity import Similarity, pearson, spearman
 from yuwen.evaluation.source import corpus_of, is_part
-from yuwen.text import FieldsConfig, parse_fields
+from yuwen.tasks.embed import Embedder
+from yuwen.text import FieldsConfig, parse_fields, rows
 
 _LONGEST = 512  # ids of a text for a model that reads without end, or nearly
 
@@ -32,6 +42,34 @@ def measure_classifier(
     part = is_part(data)
     rows = prepare_rows(corpus, chosen, tokenizer, text=RAW, deduplicate=part, labels=model.config.labels)
     return evaluate_rows(model, rows, Frame.of(tokenizer, model.config.reads), min(length, model.config.context))
+
+
+def measure_similarity(loaded: Loaded, data: str, *, fields: str, encoding: str | None = None) -> Similarity:
+    """Spearman's and Pearson's correlation of the cosines of two texts' vectors with the scores people gave them.
+
+    `fields` name two texts and a score: `text=COLUMN,pair=COLUMN,score=COLUMN`. Vectors are those of `yuwen apply
+    embed`: pooled as published, else by the mean. UserError for rows that do not fit, or that all have one score.
+    """
+    chosen = parse_fields(fields)
+    if chosen.texts != ("text", "pair") or chosen.score is None:
+        raise UserError(
+            f"--fields {fields}: {loaded.path} tells no classes; to measure whether it finds alike what people do, "
+            "name two texts and a score: text=COLUMN,pair=COLUMN,score=COLUMN; for its loss leave --fields out"
+        )
+    start = time.perf_counter()
+    found = list(rows(corpus_of(data, field=chosen.first, encoding=encoding).documents(), chosen))
+    if not found:
+        raise UserError(f"{data}: there are no rows")
+    embedder = Embedder(loaded, published_pooling(loaded))
+    texts = [[embedder.prepare(row.texts[n], f"{row.source}:{row.line}") for row in found] for n in (0, 1)]
+    one_ND, other_ND = (torch.nn.functional.normalize(embedder(pieces), dim=-1) for pieces in texts)
+    cosines_N, scores_N = (one_ND * other_ND).sum(-1).numpy(), np.array([row.score for row in found])
+    return Similarity(
+        spearman=spearman(cosines_N, scores_N),
+        pearson=pearson(cosines_N, scores_N),
+        rows=len(found),
+        seconds=time.perf_counter() - start,
+    )
 
 
 def _settings(folder: Path, fields: str | None) -> tuple[FieldsConfig, int]:

@@ -11,6 +11,8 @@ Two kinds of vocabulary are read (`tokenizer.ggml.model`):
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -52,6 +54,8 @@ def gguf_tokenizer(settings: Mapping[str, Any]) -> Tokenizer | None:
     if sum(map(len, pieces)) > _MOST_LETTERS or max(map(len, pieces), default=0) > _LONGEST_PIECE:
         raise UserError("tokenizer.ggml.tokens is larger than any vocabulary: a damaged file; download it again")
     kinds = _kinds(settings, len(pieces))
+    if model == "llama":
+        pieces = [as_normalised(piece, kind) for piece, kind in zip(pieces, kinds.tolist(), strict=True)]
     # what was only added to fill the rows of the embedding is no token
     filling = {id for id in np.flatnonzero(kinds == UNUSED).tolist() if pieces[id] == f"[PAD{id}]"}
     ids = {piece: id for id, piece in enumerate(pieces) if piece and id not in filling}
@@ -131,25 +135,36 @@ def _sentencepiece(
     return backend, True
 
 
-def merges_of(ids: Mapping[str, int], kinds: np.ndarray, scores: np.ndarray) -> list[tuple[str, str]]:
-    """Every pair of pieces that makes a piece, best score of the whole first, then in the order of ids.
+def as_normalised(piece: str, kind: int) -> str:
+    """A user-defined piece as SentencePiece has it, a space written ▁: files hold those as a person types them."""
+    return piece.replace(" ", "▁") if kind == USER_DEFINED else piece
 
-    Only pieces that text can become take part: so what a person typed never turns into a control token.
+
+def as_typed(piece: str, kind: int) -> str:
+    """The other way: llama.cpp looks for user-defined pieces in the text before it writes spaces ▁."""
+    return piece.replace("▁", " ") if kind == USER_DEFINED else piece
+
+
+def merges_of(ids: Mapping[str, int], kinds: np.ndarray, scores: np.ndarray) -> list[tuple[str, str]]:
+    """Every pair of pieces that makes a piece: best score of the whole first, then longest left, then longest right.
+
+    Only pieces that text can become take part: so what a person typed never turns into a control token. Those that a
+    user defined come before all others, whatever their score. This is the order of the published tokenizer.json files,
+    and tells how a run of more spaces than any piece has is cut.
     """
-    joins = np.isin(kinds, (NORMAL, UNUSED)).tolist()
+    joins = np.isin(kinds, (NORMAL, UNUSED, USER_DEFINED)).tolist()
     usable = {piece: id for piece, id in ids.items() if joins[id]}
+    score_of = np.where(kinds == USER_DEFINED, np.inf, scores).tolist()
     merges: list[tuple[str, str]] = []
-    listed = np.fromiter(usable.values(), np.int64, len(usable))
-    wholes = list(usable)
-    for place in np.lexsort((listed, -scores[listed])).tolist():
-        whole = wholes[place]
-        if len(whole) > 1:
-            pairs = [
-                (whole[:n], whole[n:]) for n in range(1, len(whole)) if whole[:n] in usable and whole[n:] in usable
-            ]
-            if len(pairs) > 1:
-                pairs.sort(key=lambda pair: (usable[pair[0]], usable[pair[1]]))
-            merges += pairs
+    ranked = sorted((-score_of[id], id, piece) for piece, id in usable.items() if len(piece) > 1)
+    for _, equals in groupby(ranked, key=itemgetter(0)):
+        pairs = [
+            (whole[:n], whole[n:])
+            for _, _, whole in equals
+            for n in range(len(whole) - 1, 0, -1)
+            if whole[:n] in usable and whole[n:] in usable
+        ]
+        merges += sorted(pairs, key=lambda pair: (-len(pair[0]), -len(pair[1]))) if len(pairs) > 1 else pairs
     return merges
 
 

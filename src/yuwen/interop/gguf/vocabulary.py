@@ -10,7 +10,7 @@ from tokenizers import Tokenizer as Backend
 
 from yuwen.errors import UserError
 from yuwen.interop.gguf.pretokenizers import name_of_cutting
-from yuwen.interop.gguf.tokenizer import BYTE, CONTROL, NORMAL, ROLES, UNUSED, USER_DEFINED, merges_of
+from yuwen.interop.gguf.tokenizer import BYTE, CONTROL, NORMAL, ROLES, UNUSED, USER_DEFINED, as_typed, merges_of
 from yuwen.interop.weight_files import few
 from yuwen.tokens import Tokenizer
 
@@ -114,11 +114,12 @@ def _sentencepiece(
     for piece, rank in first.items():
         if piece in ids:
             scores[ids[piece]] = -1.0 - rank
-    usable = [merge for merge in merges if kinds[ids[merge[0] + merge[1]]] == NORMAL]
+    usable = [merge for merge in merges if kinds[ids[merge[0] + merge[1]]] in (NORMAL, USER_DEFINED)]
     if set(merges_of(ids, kinds, scores)) != set(usable) or len(pieces) > 1 << 24:  # scores are fp32
         raise UserError("this tokenizer's merges are not those of scored pieces, which llama.cpp has: use --to hf")
     return {
         "tokenizer.ggml.pre": "default",
+        "tokenizer.ggml.tokens": [as_typed(piece, kind) for piece, kind in zip(pieces, kinds.tolist(), strict=True)],
         "tokenizer.ggml.scores": scores.tolist(),
         "tokenizer.ggml.add_space_prefix": '"Prepend"' in normalizer,
     }
