@@ -12,7 +12,7 @@ from yuwen.errors import UserError
 from yuwen.models import build, parse_config
 from yuwen.training import OptimizerConfig
 from yuwen.training.muon import orthogonalise
-from yuwen.training.optimizers import Optimizers, hidden_matrices
+from yuwen.training.optimizers import Optimizers, hidden_matrices, table_rates
 
 SHAPES = {"embedding.weight": (11, 6), "blocks.0.a.weight": (6, 4), "blocks.0.b.weight": (4, 6), "norm.weight": (6,)}
 HIDDEN = {"blocks.0.a.weight": 1.0, "blocks.0.b.weight": 1.0}
@@ -214,3 +214,28 @@ def test_t5s_queries_hold_the_scale_and_learn_by_it() -> None:
     rates = hidden_matrices(model)
     assert {name.rsplit(".", 2)[1] for name, rate in rates.items() if rate == 0.25} == {"query"}
     assert sum(rate == 0.25 for rate in rates.values()) == 3  # the encoder's, the decoder's, the one that crosses
+
+
+@pytest.mark.parametrize("name", ["muon", "adamw"])
+def test_a_table_that_begins_larger_moves_by_larger_steps_and_decays_alike(name: str) -> None:
+    values, fast = weights(), weights()
+    table = next(key for key in values if key not in HIDDEN and values[key].dim() == 2)
+    gradients(values, 1)
+    gradients(fast, 1)
+    before = values[table].detach().clone()
+    own = {"table_lr": 0.01} if name == "muon" else {}
+    settings = config(name, lr=0.01, weight_decay=0.1, **own)
+    Optimizers(values, settings, HIDDEN).step(1.0)
+    Optimizers(fast, settings, HIDDEN, {table: 4.0}).step(1.0)
+    kept = before * (1 - 0.01 * 0.1)
+    moved, more = (w[table].detach() - kept for w in (values, fast))
+    torch.testing.assert_close(more, moved * 4, rtol=1e-2, atol=1e-5)
+    others = [key for key in values if key != table]
+    assert all(torch.equal(fast[key], values[key]) for key in others)
+
+
+@pytest.mark.parametrize(("family", "rate"), [("palm", 4.0), ("t5", 4.0), ("llama", 1.0), ("gemma3", 1.0)])
+def test_tables_drawn_from_unit_normals_learn_by_their_size(family: str, rate: float) -> None:
+    model = build(parse_config(family, {"vocabulary": 64, "width": 16, "layers": 1, "heads": 2}))
+    assert table_rates(model) == {"embedding.weight": rate}
+    assert (model.embedding.weight.std().item() > 0.5) == (rate > 1)

@@ -3,7 +3,8 @@
 Section 2: attention and feed-forward side by side (`ParallelBlock`), one key-value head for all queries (multi-query),
 SwiGLU, rotary positions, no biases anywhere (LayerNorm has only its scale), input and output embeddings shared.
 Section 5: matrices start at Normal(0, 1 / sqrt(inputs)), the embedding at Normal(0, 1), since no norm follows it; and
-as the head is the same table, its scores are divided by sqrt(width).
+as the head is the same table, its scores are divided by sqrt(width). The published optimiser moves each matrix by its
+own size, so this table learns sqrt(width) times as fast as the others.
 Differences here: dropout can be had (published: none while pretraining), neither the auxiliary z-loss nor Adafactor.
 No weights were published, and transformers has no PaLM: `config.json` and the names of the weights are our own
 (`model_type` "palm").
@@ -89,6 +90,7 @@ class Palm(Decoder):
 def build(config: PalmConfig, generator: torch.Generator | None = None) -> Palm:
     """A PaLM with fresh weights."""
     embedding = TokenEmbedding(config.vocabulary, config.width)
+    embedding.lr_scale = config.width**0.5  # its scores are divided by it
     model = Palm(
         config,
         embedding=embedding,

@@ -134,6 +134,7 @@ class TiedT5(EncoderDecoder):
 def build(config: T5Config, generator: torch.Generator | None = None) -> EncoderDecoder:
     """A T5 with fresh weights."""
     embedding = TokenEmbedding(config.vocabulary, config.width)
+    embedding.lr_scale = config.width**0.5  # it begins so much larger than a map: Adafactor moves each by its size
     model = (TiedT5 if config.tied else EncoderDecoder)(
         config,
         embedding=embedding,

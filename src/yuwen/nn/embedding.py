@@ -39,7 +39,12 @@ class _LookUp(torch.autograd.Function):
 
 
 class TokenEmbedding(nn.Module):
-    """Row `id` of a table. ids [B, T] -> [B, T, D]."""
+    """Row `id` of a table. ids [B, T] -> [B, T, D].
+
+    `lr_scale` is how fast the table learns beside other tables: one that begins larger must move by larger steps.
+    """
+
+    lr_scale = 1.0
 
     def __init__(self, vocabulary: int, width: int) -> None:
         super().__init__()

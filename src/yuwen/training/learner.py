@@ -12,7 +12,7 @@ from torch import nn
 from yuwen.errors import UserError
 from yuwen.nn import fused
 from yuwen.objectives import Batch, Objective, Together
-from yuwen.training.optimizers import OptimizerConfig, Optimizers, hidden_matrices
+from yuwen.training.optimizers import OptimizerConfig, Optimizers, hidden_matrices, table_rates
 from yuwen.training.precision import Masters
 from yuwen.training.processes import Processes
 
@@ -46,7 +46,9 @@ class Learner:
         self.model, self.objective = model, objective
         self.processes = processes or Processes()
         self.masters = Masters(model, dtype)
-        self.optimizers = Optimizers(self.masters.named(), optimizer, hidden_matrices(model), dtype)
+        self.optimizers = Optimizers(
+            self.masters.named(), optimizer, hidden_matrices(model), table_rates(model), dtype=dtype
+        )
         self.state: dict[str, Any] = {}
         if objective.together:
             cast(Together, objective).gather = self.processes.gather

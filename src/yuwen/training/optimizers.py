@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from yuwen.config import Config
-from yuwen.nn import Linear, Recurrence
+from yuwen.nn import Linear, Recurrence, TokenEmbedding
 from yuwen.training.muon import Muon
 
 _LR = {"muon": 0.02, "adamw": 0.001, "sgd": 0.1}
@@ -79,11 +79,20 @@ def hidden_matrices(model: nn.Module) -> dict[str, float]:
     }
 
 
+def table_rates(model: nn.Module) -> dict[str, float]:
+    """The tables of a vocabulary, by name: how fast beside what their model's family usually begins with."""
+    return {
+        f"{place}.weight": module.lr_scale
+        for place, module in model.named_modules()
+        if isinstance(module, TokenEmbedding)
+    }
+
+
 class Optimizers:
     """The optimisers of one model under one learning-rate factor, and their state as named tensors.
 
-    `matrices` names the weights that Muon moves and their rates (`hidden_matrices`), which AdamW heeds too; `dtype` is
-    the one the model computes in, which Muon's products follow.
+    `matrices` names the weights that Muon moves and their rates (`hidden_matrices`), which AdamW heeds too, as both do
+    those of `tables` (`table_rates`); `dtype` is the one the model computes in, which Muon's products follow.
     """
 
     def __init__(
@@ -91,11 +100,13 @@ class Optimizers:
         weights: Mapping[str, Tensor],
         config: OptimizerConfig,
         matrices: Mapping[str, float],
+        tables: Mapping[str, float] | None = None,
+        *,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         self.config = config
         self.weights = dict(weights)
-        self._parts = _parts(self.weights, config, matrices, dtype)
+        self._parts = _parts(self.weights, config, matrices, tables or {}, dtype)
         self._rates = [[group["lr"] for group in part.param_groups] for part in self._parts]
         self._names = {id(weight): name for name, weight in self.weights.items()}
 
@@ -136,26 +147,35 @@ class Optimizers:
 
 
 def _parts(
-    weights: Mapping[str, Tensor], config: OptimizerConfig, hidden: Mapping[str, float], dtype: torch.dtype
+    weights: Mapping[str, Tensor],
+    config: OptimizerConfig,
+    hidden: Mapping[str, float],
+    tables: Mapping[str, float],
+    dtype: torch.dtype,
 ) -> list[torch.optim.Optimizer]:
     lr, decay = config.lr, config.weight_decay
-    tables = [w for n, w in weights.items() if n not in hidden and w.dim() >= 2]
+    matrices = {n: (hidden[n], w) for n, w in weights.items() if n in hidden}
+    others = {n: (tables.get(n, 1.0), w) for n, w in weights.items() if n not in hidden and w.dim() >= 2}
     vectors = [w for w in weights.values() if w.dim() < 2]
     if config.name == "sgd":
-        matrices = [w for n, w in weights.items() if n in hidden]
-        groups = _groups((matrices + tables, lr, decay), (vectors, lr, 0.0))
+        groups = _groups(([w for _, w in [*matrices.values(), *others.values()]], lr, decay), (vectors, lr, 0.0))
         return [_DecoupledSGD(groups, lr=lr, momentum=config.momentum, foreach=True)]
-    # the steps of the others do not shrink with the gradient: each rate is a group, which decays like the rest
-    rates = sorted({rate for name, rate in hidden.items() if name in weights}, reverse=True)
-    hidden_groups = [
-        ([w for n, w in weights.items() if hidden.get(n) == rate], lr * rate, decay / rate) for rate in rates
-    ]
+    hidden_groups = _by_rate(matrices, lr, decay)
     adamw: dict[str, Any] = {"betas": (config.beta1, config.beta2), "eps": config.eps, "fused": True}
     if config.name == "adamw":
-        return [torch.optim.AdamW(_groups(*hidden_groups, (tables, lr, decay), (vectors, lr, 0.0)), **adamw)]
-    rest = torch.optim.AdamW(_groups((tables, config.table_lr, decay), (vectors, config.table_lr, 0.0)), **adamw)
+        return [torch.optim.AdamW(_groups(*hidden_groups, *_by_rate(others, lr, decay), (vectors, lr, 0.0)), **adamw)]
+    slow = config.table_lr
+    rest = torch.optim.AdamW(_groups(*_by_rate(others, slow, decay), (vectors, slow, 0.0)), **adamw)
     muon = Muon(_groups(*hidden_groups), lr=lr, momentum=config.momentum, iterations=config.iterations, dtype=dtype)
     return [muon, rest]
+
+
+def _by_rate(
+    weights: Mapping[str, tuple[float, Tensor]], lr: float, decay: float
+) -> list[tuple[list[Tensor], float, float]]:
+    """A group for each rate, of rules whose steps do not shrink with the gradient; all decay alike."""
+    rates = sorted({rate for rate, _ in weights.values()}, reverse=True)
+    return [([w for own, w in weights.values() if own == rate], lr * rate, decay / rate) for rate in rates]
 
 
 def _groups(*parts: tuple[list[Tensor], float, float]) -> list[dict[str, Any]]:
