@@ -138,7 +138,10 @@ def _entries(
             if name in entries:
                 raise UserError(f"{path}: two recipes are called {path.stem}: rename one file")
             entries[name] = Entry(path.stem, seeded, out / name)
-    return list(entries.values())
+    rounds = list(seeds)  # all recipes with one seed, then all with the next: a machine that slows down slows all alike
+    return sorted(
+        entries.values(), key=lambda e: rounds.index(e.recipe.train.seed) if e.recipe.train.seed in rounds else 0
+    )
 
 
 def _one_scale(entries: Sequence[Entry]) -> tuple[str, str]:
