@@ -54,7 +54,7 @@ def test_a_table_on_one_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     result = compared("llama", "bert", "counts", budget=Budget(tokens=200), seeds=[1, 2])
     assert result == json.loads(Path("out/compare.json").read_text(encoding="utf-8"))
     assert [(run["recipe"], run["seed"]) for run in result["runs"]] == [
-        ("llama", 1), ("llama", 2), ("bert", 1), ("bert", 2), ("counts", 1),
+        ("llama", 1), ("bert", 1), ("counts", 1), ("llama", 2), ("bert", 2),
     ]  # fmt: skip
     rows = {row["recipe"]: row for row in result["rows"]}
     assert [row["pseudo"] for row in result["rows"]] == [False, False, True]  # honest scores first

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import itertools
+import json
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_runs import Stopped, logged, recipe, stored
 
 from yuwen.app.run.learn import Learning
 from yuwen.app.run.train import train
 from yuwen.errors import UserError
-from yuwen.training import Checkpoints, trainer
+from yuwen.training import Checkpoints, Processes, plan, trainer
+from yuwen.training.plan import Plans
+from yuwen.training.trainer import Progress
 
 Stop = Callable[[int | None], None]
 SECONDS = ("train.steps=0", "train.minutes=0.02", "train.checkpoint_every=2", "train.evaluate_every=0")
 
 
-def test_minutes_become_steps_once(
+def test_minutes_become_steps_that_a_resumed_run_keeps(
     tmp_path: Path, stop_at: Stop, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainer, "_TIMED_SECONDS", 0.0)
+    monkeypatch.setattr(plan, "_TIMED_SECONDS", 0.0)
     run, hours = tmp_path / "run", (*SECONDS, "train.minutes=99")
     stop_at(11)  # planned after nine steps
     with pytest.raises(Stopped):
@@ -60,18 +66,75 @@ def test_before_the_minutes_are_planned_nothing_is_saved(tmp_path: Path, stop_at
 
 
 def test_the_rate_does_not_fall_before_there_is_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "_TIMED", 50)
+    monkeypatch.setattr(plan, "_TIMED", 50)
     monkeypatch.setattr(trainer, "_UNPLANNED", 20)  # long past
-    settings = (*SECONDS, "schedule.name=linear", "schedule.warmup=0", "train.log_every=1")
-    train(recipe(tmp_path, *settings), tmp_path / "run", quiet=True)
+    changes = (*SECONDS, "schedule.name=linear", "schedule.warmup=0", "train.log_every=1")
+    train(recipe(tmp_path, *changes), tmp_path / "run", quiet=True)
     rates = [line["lr"] for line in logged(tmp_path / "run") if 1 < line["step"] <= 50]
     assert min(rates) >= 0.94 * max(rates)
 
 
 def test_minutes_are_planned_from_a_share_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "_TIMED_SHARE", 1.0)  # all of them: nothing is left to plan for
+    monkeypatch.setattr(plan, "_TIMED_SHARE", 1.0)  # all of them: nothing is left to plan for
     summary = train(recipe(tmp_path, *SECONDS), tmp_path / "run", quiet=True)
     assert summary.seconds >= 0.02 * 60
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    drift=st.lists(st.floats(0.5, 2.0), min_size=1, max_size=12),
+    evaluation=st.floats(0, 5),
+    every=st.sampled_from([0, 50, 200]),
+    sampling=st.floats(0, 1),
+)
+def test_minutes_are_kept_whatever_the_clock_does(
+    drift: list[float], evaluation: float, every: int, sampling: float
+) -> None:
+    """A processor that runs at half or twice its pace for a while, and samples that no plan foresees."""
+    with tempfile.TemporaryDirectory() as folder:
+        plans, progress, seconds, budget = Plans(6, Path(folder), Processes()), Progress(), 9.0, 360.0
+        plans.begin(0)
+        while not progress.total_steps or progress.step < progress.total_steps:
+            took = 0.3 * drift[min(int(seconds / budget * len(drift)), len(drift) - 1)]
+            seconds += took
+            progress.step += 1
+            plans.after(progress, took, seconds, evaluation, every)
+            if every and progress.step % every == 0:
+                seconds += evaluation + sampling
+        made = [json.loads(line) for line in (Path(folder) / "plan.jsonl").read_text().splitlines()]
+    assert made[-1]["total_steps"] == progress.step and len(made) < 16
+    # a last plan may be eight steps long, and the pace become a fourth within it
+    assert seconds + evaluation == pytest.approx(budget, abs=3 * 8 * 0.6 + 2 * (evaluation + sampling))
+
+
+def test_a_resumed_run_follows_the_plans_that_were_made(
+    tmp_path: Path, stop_at: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The plan changes at step 13 here, after the checkpoint at 12; who resumes there must plan the same, whatever the
+    clock says by then."""
+    after, pace = Plans.after, 1.0
+
+    def in_its_own_time(self: Plans, progress: Progress, *_: object) -> bool:
+        self.budget = 20.0
+        return after(self, progress, pace, pace * progress.step, 0.0, 0)
+
+    monkeypatch.setattr(Plans, "after", in_its_own_time)
+    run, minutes = tmp_path / "run", (*SECONDS, "train.log_every=1", "schedule.name=linear", "train.keep=9")
+    stop_at(17)
+    with pytest.raises(Stopped):
+        train(recipe(tmp_path, *minutes), run, quiet=True)
+    plans = (run / "plan.jsonl").read_text()
+    assert [json.loads(line)["step"] for line in plans.splitlines()] == [9]  # 20 steps; from 15 on too few are left
+    rates = {line["step"]: line["lr"] for line in logged(run) if line["step"]}
+    (run / "plan.jsonl").write_text(plans + '{"step": 13, "total_steps": 40, "seconds": 13.0}\n')
+    pace = 0.5  # twice as fast
+    stop_at(None)
+    summary = train(recipe(tmp_path, *minutes), run, resume=str(run / "checkpoint-12"), quiet=True)
+    again = {line["step"]: line["lr"] for line in logged(run) if line["step"]}
+    assert all(again[step] == rates[step] for step in range(1, 14))
+    assert again[14] > rates[14], "a rate that falls to zero at step 40 is higher than one that does at 20"
+    assert summary.steps == 40
+    assert yaml.safe_load((run / "recipe.yaml").read_text())["train"]["steps"] == 40
 
 
 def test_no_evaluation_is_made_that_nobody_asked_for(tmp_path: Path) -> None:

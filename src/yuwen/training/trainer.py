@@ -19,6 +19,7 @@ from yuwen.objectives import Batch
 from yuwen.training.checkpoint import Checkpoints, Saved
 from yuwen.training.learner import Learner, Step
 from yuwen.training.logging import MetricsLog
+from yuwen.training.plan import Plans
 from yuwen.training.schedules import ScheduleConfig
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 class TrainConfig(Config):
     """How long, in which batches, and what is written down on the way.
 
-    `steps`, `minutes` or `flops`: a budget in minutes is turned into steps once, after the first few, one in floating
-    point operations (forward and backward) before the first, and recorded.
+    `steps`, `minutes` or `flops`: a budget in minutes is turned into steps after the first few, and again halfway
+    through what is left (`plan`); one in floating point operations (forward and backward) before the first.
     `batch_tokens` is the whole batch of one step over all processes; `micro_tokens` bounds what one process computes at
     a time (0: all at once). `evaluate_every`, `sample_every`, `checkpoint_every` and `log_every` count steps (0: only
     at the end). `patience` ends a run after so many evaluations without a better one (0: never); each better one is
@@ -72,10 +73,14 @@ class TrainConfig(Config):
 
 @dataclass
 class Progress:
-    """Where a run stands; all of it is in the checkpoint."""
+    """Where a run stands; all of it is in the checkpoint. A budget in minutes was last planned at step `planned_at`,
+    `planned_seconds` into the run; `fixed` is a number of steps that somebody gave it instead."""
 
     step: int = 0
     total_steps: int = 0
+    planned_at: int = 0
+    planned_seconds: float = 0.0
+    fixed: bool = False
     tokens: int = 0
     seconds: float = 0.0
     best_loss: float = float("inf")
@@ -89,7 +94,7 @@ class Hooks:
 
     `evaluate` returns valid_loss and bits_per_byte (empty: no validation); `sample` shows what the model writes;
     `save_model` writes the weights into a folder; `logged` sees every line of metrics; `planned` hears the number of
-    steps that a budget in minutes came to.
+    steps that a budget in minutes comes to, whenever it changes.
     """
 
     evaluate: Callable[[], Mapping[str, float]]
@@ -100,11 +105,8 @@ class Hooks:
     message: Callable[[str], None]
 
 
-_UNPLANNED = 1000  # steps assumed for the schedule, at least, until a budget in minutes is planned
-_WARM = 3  # steps whose time is not typical: kernels are chosen, graphs compiled
-_TIMED = 6  # steps that a budget in minutes is measured on, at least,
-_TIMED_SHARE = 0.05  # and this share of the budget: a laptop's clock needs some seconds to show its pace,
-_TIMED_SECONDS = 60.0  # but a minute is enough
+_UNPLANNED = 1000  # steps assumed for the schedule, at least, until a budget in minutes is planned,
+_SHARE = 0.05  # and that those done are no larger a part of them
 
 
 class Trainer:
@@ -133,6 +135,7 @@ class Trainer:
         self.processes = learner.processes
         self.checkpoints = Checkpoints(run, keep=config.keep, warn=hooks.message)
         self.progress = Progress(total_steps=config.steps)
+        self.plans = Plans(config.minutes, run, self.processes) if config.minutes else None
         self._before = started if started is not None else time.perf_counter()
 
     def resume(self, saved: Saved) -> None:
@@ -159,7 +162,8 @@ class Trainer:
             if self._writes
             else None
         )
-        times: list[float] = []
+        if self.plans is not None:
+            self.plans.begin(progress.step)
         try:
             if log is not None and progress.step:
                 self.checkpoints.rewind(progress.step)
@@ -171,9 +175,10 @@ class Trainer:
                 factor = self._factor()
                 step = self._step(factor)
                 seconds = time.perf_counter() - began
-                if not self.planned:
-                    times.append(seconds)
-                    self._plan(times[_WARM:])
+                if self.plans is not None and self.plans.after(
+                    progress, seconds, self._seconds(), self._evaluation_seconds, config.evaluate_every
+                ):
+                    self.hooks.planned(progress.total_steps)
                 last = self.finished
                 metrics: dict[str, float] = {}
                 if last or _due(config.evaluate_every, progress.step):
@@ -210,7 +215,7 @@ class Trainer:
 
     def _factor(self) -> float:
         step = self.progress.step  # unplanned, it is no further than a share of the way
-        return self.schedule.factor(step, self.progress.total_steps or max(_UNPLANNED, round(step / _TIMED_SHARE)))
+        return self.schedule.factor(step, self.progress.total_steps or max(_UNPLANNED, round(step / _SHARE)))
 
     def _step(self, factor: float) -> Step:
         progress = self.progress
@@ -231,19 +236,6 @@ class Trainer:
         samples = self.loader.next_batch()
         rng = np.random.default_rng([self.config.seed, self.loader.position, self.processes.rank])
         return self.learner.objective.prepare(samples, rng)
-
-    def _plan(self, timed: list[float]) -> None:
-        """Turns a budget in minutes into steps, once: what is left over a typical step, evaluations included."""
-        progress, budget = self.progress, self.config.minutes * 60
-        enough = min(_TIMED_SHARE * budget, _TIMED_SECONDS)
-        if len(timed) < _TIMED or self.processes.first_says(sum(timed)) < enough:
-            return
-        left = budget - self._seconds() - self._evaluation_seconds
-        every = self.config.evaluate_every
-        typical = sum(timed) / len(timed) + (self._evaluation_seconds / every if every else 0.0)
-        planned = progress.step + max(1, int(left / typical))
-        progress.total_steps = int(self.processes.first_says(planned))
-        self.hooks.planned(progress.total_steps)
 
     _evaluation_seconds = 0.0
 

@@ -80,6 +80,8 @@ def refuse_change(recipe: Recipe, run: Path) -> Recipe:
     for budget in ("minutes", "flops"):
         if getattr(recipe.train, budget) and not recipe.train.steps:
             if getattr(recipe.train, budget) == getattr(stored.train, budget):
+                if budget == "minutes":  # which the checkpoint knows as they were planned at its time
+                    return recipe
                 steps = {"steps": stored.train.steps}
                 return recipe.model_copy(update={"train": recipe.train.model_copy(update=steps)})
             raise UserError(

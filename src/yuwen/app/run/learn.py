@@ -89,8 +89,11 @@ class Learning:
     def resume(self, saved: Saved) -> None:
         """Takes up where a checkpoint stands; train.steps may have been raised since."""
         self.trainer.resume(saved)
-        progress = self.trainer.progress
-        progress.total_steps = self.recipe.train.steps or progress.total_steps
+        progress, given = self.trainer.progress, self.recipe.train.steps
+        if given and self.recipe.train.minutes:
+            progress.fixed = True
+        progress.total_steps = given or progress.total_steps
+        self.recipe = _with_steps(self.recipe, progress.total_steps)
         if not self.trainer.finished:
             self.say(f"resuming {saved.folder} at step {progress.step}")
 
@@ -123,8 +126,9 @@ class Learning:
 
     def _planned(self, steps: int) -> None:
         self.screen.plan(steps)
-        self.say(f"{self.recipe.train.minutes:g} minutes are {steps} steps here")
-        self.recipe = self.recipe.model_copy(update={"train": self.recipe.train.model_copy(update={"steps": steps})})
+        if not self.recipe.train.steps:
+            self.say(f"{self.recipe.train.minutes:g} minutes are {steps} steps at this pace")
+        self.recipe = _with_steps(self.recipe, steps)
         if self.processes.first:
             write_recipe(self.recipe, self.folder / "recipe.yaml")
 
@@ -145,7 +149,11 @@ def _in_steps(recipe: Recipe, flops_per_token: float, say: Callable[[str], None]
         return recipe
     steps = max(1, int(train.flops / (flops_per_token * train.batch_tokens)))
     say(f"{train.flops:g} operations are {steps} steps here, of {flops_per_token * train.batch_tokens:.3g} each")
-    return recipe.model_copy(update={"train": train.model_copy(update={"steps": steps})})
+    return _with_steps(recipe, steps)
+
+
+def _with_steps(recipe: Recipe, steps: int) -> Recipe:
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": steps})})
 
 
 def _with_weights(model: Model | Classifier, weights: Mapping[str, torch.Tensor]) -> Model | Classifier:
