@@ -50,8 +50,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 }
 PRETRAIN: dict[str, Any] = {
     "tokenizer": {"kind": "bpe", "vocabulary": 8192},
-    "optimizer": {"name": "adamw", "lr": 1e-3, "weight_decay": 0.01},
-    "schedule": {"name": "linear", "warmup": 0.06},
+    "optimizer": {"name": "muon", "lr": 0.02, "table_lr": 0.01, "weight_decay": 0.1},
+    "schedule": {"name": "linear", "warmup": 0.02},
     "train": {"batch_tokens": 8192, "evaluate_every": 0, "checkpoint_every": 0},
 }
 TUNE: dict[str, Any] = {
