@@ -101,6 +101,10 @@ class Terminal:
         import fcntl
         import termios
 
+        def at_a_terminal() -> None:
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background of a script has it ignored
+
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 10, 24, 0, 0))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "yuwen.cli.main", *arguments],
@@ -108,7 +112,7 @@ class Terminal:
             stdout=slave,
             stderr=slave,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+            preexec_fn=at_a_terminal,
             env={**os.environ, "TERM": "xterm", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1"},
         )
         os.close(slave)

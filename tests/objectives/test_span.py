@@ -70,7 +70,7 @@ def test_little_is_left_out_where_special_tokens_cut_spans(seed: int) -> None:
     for row in range(3):
         source, target = sides(batch, row)
         kept = len(source) + len(target) - 2 * len(spans(target))
-        assert kept >= 190  # of 200
+        assert kept >= 180  # of 200
     assert bool(batch.tensors["keep"].all())  # no source is padded
 
 
