@@ -65,7 +65,8 @@ def _is_run(run: Path) -> bool:
 def refuse_change(recipe: Recipe, run: Path) -> Recipe:
     """The recipe that a resumed run follows: the given one, where it differs only in what may change.
 
-    A number of steps that a budget came to is kept, and so is an objective that the model it began from brought.
+    A number of steps that operations came to is kept (that of minutes stands in the checkpoint, as it was planned
+    then), and so is an objective that the model it began from brought.
     UserError names the first key that differs.
     """
     stored = read_recipe(run / "recipe.yaml")
@@ -80,7 +81,7 @@ def refuse_change(recipe: Recipe, run: Path) -> Recipe:
     for budget in ("minutes", "flops"):
         if getattr(recipe.train, budget) and not recipe.train.steps:
             if getattr(recipe.train, budget) == getattr(stored.train, budget):
-                if budget == "minutes":  # which the checkpoint knows as they were planned at its time
+                if budget == "minutes":
                     return recipe
                 steps = {"steps": stored.train.steps}
                 return recipe.model_copy(update={"train": recipe.train.model_copy(update=steps)})
