@@ -40,7 +40,7 @@ RESULT = ROOT / "benchmarks" / "results" / "sentiment.json"
 REVIEWS, HELD_OUT = "sample:zh-reviews", "hash:26/256"
 BASELINE = 0.859  # TF-IDF of character 1- to 3-grams and logistic regression on the same split
 FIELDS = {"text": "text", "label": "label"}
-LENGTH, ROWS = 128, 32
+LENGTH, ROWS = 192, 32
 
 SHAPES: dict[str, dict[str, Any]] = {
     "bert": {"layers": 4, "width": 256, "heads": 4},
@@ -49,11 +49,15 @@ SHAPES: dict[str, dict[str, Any]] = {
     "t5": {"layers": 2, "encoder_layers": 4, "width": 256, "heads": 4},
 }
 PRETRAIN: dict[str, Any] = {
-    "tokenizer": {"kind": "bpe", "vocabulary": 8192},
-    "optimizer": {"name": "muon", "lr": 0.02, "table_lr": 0.01, "weight_decay": 0.1},
-    "schedule": {"name": "linear", "warmup": 0.02},
-    "train": {"batch_tokens": 8192, "evaluate_every": 0, "checkpoint_every": 0},
+    "tokenizer": {"kind": "wordpiece", "vocabulary": 6144},
+    "optimizer": {"name": "muon", "lr": 0.01, "table_lr": 0.002, "weight_decay": 0.1},
+    "schedule": {"name": "linear", "warmup": 100},
+    "train": {"batch_tokens": ROWS * LENGTH, "evaluate_every": 0, "checkpoint_every": 0},
 }
+OWN: dict[str, dict[str, Any]] = {
+    "bert": {"objective": {"name": "masked", "rate": 0.3}},
+}
+"""What a family learns otherwise: see the docs' chapter on fine-tuning."""
 TUNE: dict[str, Any] = {
     "objective": {"name": "classify"},
     "optimizer": {"name": "adamw", "lr": 3e-4, "weight_decay": 0.01},
@@ -66,7 +70,7 @@ def pretrain(family: str, arguments: argparse.Namespace, held_out: str) -> tuple
     """The run that learnt from text alone, and what is to be known of it. One that is there already is used."""
     run = arguments.work / f"{family}-{arguments.minutes:g}-{held_out.replace('/', '-').replace(':', '-')}"
     data = {"train": ["sample:zh-news", REVIEWS], "valid": held_out, "length": LENGTH}
-    values = {"data": data, **PRETRAIN, "model": {"family": family, **SHAPES[family]}}
+    values = {"data": data, **PRETRAIN, **OWN.get(family, {}), "model": {"family": family, **SHAPES[family]}}
     values = merge(values, [f"train.minutes={arguments.minutes}", "train.steps=0", *arguments.pretrain])
     if not (run / "summary.json").is_file():
         train(parse_recipe(values), run, quiet=arguments.quiet, resume="auto", preparation_counts=False)

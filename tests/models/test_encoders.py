@@ -188,6 +188,19 @@ def test_segments_where_there_are_none() -> None:
         case_model("distilbert")(random_ids(1, 3), segments_BT=torch.zeros(1, 3, dtype=torch.long))
 
 
+@pytest.mark.parametrize("name", ["bert", "roberta", "albert", "distilbert"])
+@pytest.mark.parametrize("width", [32, 33])
+def test_fresh_positions_are_waves_where_the_next_of_kin_stand_beside(name: str, width: int) -> None:
+    shape = {"width": 48, "embedding_width": width} if name == "albert" else {"width": width}
+    model = build(parse_config(name, {"vocabulary": V, "context": 64, "layers": 1, "heads": 1, **shape}))
+    assert isinstance(model, Encoder) and model.positions is not None
+    rows_TD = model.positions.weight.detach()
+    assert rows_TD.shape[1] == width and rows_TD.abs().max() == pytest.approx(0.2)
+    apart_TT = torch.cdist(rows_TD, rows_TD)
+    for row in range(1, len(rows_TD) - 1):
+        assert sorted(apart_TT[row].topk(3, largest=False).indices.tolist()) == [row - 1, row, row + 1]
+
+
 def test_roberta_counts_tokens_past_padding() -> None:
     positions = CountedPositions(6, 4, padding=1)
     assert len(positions.weight) == 8
@@ -252,7 +265,7 @@ def test_a_seed_gives_the_weights(case: str) -> None:
     one, same, other = (build(config, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
     for (name, a), b, c in zip(one.named_parameters(), same.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
-        assert torch.equal(a, c) == name.endswith((".bias", "norm.weight")), name  # these are not drawn
+        assert torch.equal(a, c) == name.endswith((".bias", "norm.weight", "positions.weight")), name  # not drawn
 
 
 @every_family

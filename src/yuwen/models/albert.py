@@ -7,8 +7,8 @@ or in each of several groups, layers that follow one another; sharing saves memo
 hold `inner` blocks, so that `layers` x `inner` are run. Sentence order: from the first position, whether two
 consecutive segments stand in their order or swapped.
 
-Differences here: `layers` must be a multiple of `groups`, and no dropout falls before the order head (their code's
-classifier_dropout_prob).
+Differences here: `layers` must be a multiple of `groups`, no dropout falls before the order head (their code's
+classifier_dropout_prob), and fresh positions are waves (`encoder.initialise` says why).
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from yuwen.nn import (
     ScaledDotProduct,
     TokenEmbedding,
     TokenHead,
+    waves,
 )
 
 
@@ -237,6 +238,7 @@ def encoder_block(config: EncoderConfig, norm_eps: float) -> PostNormBlock:
 
 
 STD = 0.02  # of all fresh matrices and tables
+WAVES = 0.2  # how high the waves are that fresh positions begin as
 
 
 def normal(weight: Tensor, generator: torch.Generator | None) -> None:
@@ -252,12 +254,20 @@ def cut_normal(weight: Tensor, generator: torch.Generator | None) -> None:
 def initialise(
     model: Encoder, generator: torch.Generator | None, draw: Callable[[Tensor, torch.Generator | None], None] = normal
 ) -> None:
-    """Draws all but the biases of linear maps, which are zero, and norms, which begin as identity."""
+    """Draws all but the biases of linear maps, which are zero, norms, which begin as identity, and positions.
+
+    Learned positions begin as the waves of 2017, `WAVES` high. A hidden word tells nothing of itself, so before a model
+    of hidden words learns anything from a word's neighbours its attention must find them, and among waves it finds them
+    much sooner than among random vectors (docs/models.md has both curves).
+    """
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.is_meta:  # nothing to fill, and to draw there PyTorch would first import its compiler for seconds
                 continue
             if name.endswith(".bias"):
                 weight.zero_()
+            elif name == "positions.weight":
+                rows, width = weight.shape
+                weight.copy_(WAVES * waves(torch.arange(rows), width + width % 2)[:, :width])
             elif not name.endswith("norm.weight"):
                 draw(weight, generator)

@@ -3,7 +3,8 @@
 BERT's architecture, learned better: section 4.1, the hidden words are drawn anew each time (dynamic masking); 4.2, no
 next sentence, inputs are filled with full sentences; 4.3, larger batches; 4.4, a byte-level BPE vocabulary of 50,000.
 What this file says differently from `bert.py` is in their code: positions are counted from padding + 1, the masked-word
-head has its own names and always GELU. A difference here: dropout is 0 by default (published: 0.1).
+head has its own names and always GELU. Differences here: dropout is 0 by default (published: 0.1), and fresh positions
+are waves (`encoder.initialise` says why).
 """
 
 from __future__ import annotations

@@ -117,9 +117,14 @@ class SinusoidalPositions(nn.Module):
         self.width = width
 
     def forward(self, positions_BT: Tensor) -> Tensor:
-        exponents = torch.arange(0, self.width, 2, device=positions_BT.device, dtype=torch.float64) / self.width
-        angles = positions_BT[..., None] * 10_000.0**-exponents  # in fp64: far out, fp32 would round an angle itself
-        return torch.cat((angles.sin(), angles.cos()), dim=-1).float()
+        return waves(positions_BT, self.width)
+
+
+def waves(positions: Tensor, width: int) -> Tensor:
+    """The sines and cosines of `SinusoidalPositions`: whole positions [...] -> fp32 [..., D], D even."""
+    exponents = torch.arange(0, width, 2, device=positions.device, dtype=torch.float64) / width
+    angles = positions[..., None] * 10_000.0**-exponents  # in fp64: far out, fp32 would round an angle itself
+    return torch.cat((angles.sin(), angles.cos()), dim=-1).float()
 
 
 class ShiftedPositions(LearnedPositions):
