@@ -57,7 +57,7 @@ PRETRAIN: dict[str, Any] = {
 OWN: dict[str, dict[str, Any]] = {
     "bert": {"objective": {"name": "masked", "rate": 0.3}},
 }
-"""What a family learns otherwise: see the docs' chapter on fine-tuning."""
+"""What a family learns otherwise. Next sentences here tell little but news from reviews; more hidden, more learnt."""
 TUNE: dict[str, Any] = {
     "objective": {"name": "classify"},
     "optimizer": {"name": "adamw", "lr": 3e-4, "weight_decay": 0.01},
