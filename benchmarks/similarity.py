@@ -42,8 +42,8 @@ ROWS, LENGTH, ALIKE = 64, 64, 4.0
 OWN: dict[str, Any] = {
     "tokenizer": {"kind": "bpe", "vocabulary": 8192},
     "model": {"family": "bert", "layers": 4, "width": 256, "heads": 4},
-    "optimizer": {"name": "muon", "lr": 0.02, "table_lr": 0.01, "weight_decay": 0.1},
-    "schedule": {"name": "linear", "warmup": 0.02},
+    "optimizer": {"name": "muon", "lr": 0.01, "table_lr": 0.002, "weight_decay": 0.1},
+    "schedule": {"name": "linear", "warmup": 100},
     "train": {"batch_tokens": 8192, "evaluate_every": 0, "checkpoint_every": 0},
 }
 LESSON: dict[str, Any] = {
