@@ -190,7 +190,7 @@ def test_segments_where_there_are_none() -> None:
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "albert", "distilbert"])
 @pytest.mark.parametrize("width", [32, 33])
-def test_fresh_positions_are_waves_where_the_next_of_kin_stand_beside(name: str, width: int) -> None:
+def test_fresh_positions_are_sinusoids_where_the_next_of_kin_stand_beside(name: str, width: int) -> None:
     shape = {"width": 48, "embedding_width": width} if name == "albert" else {"width": width}
     model = build(parse_config(name, {"vocabulary": V, "context": 64, "layers": 1, "heads": 1, **shape}))
     assert isinstance(model, Encoder) and model.positions is not None

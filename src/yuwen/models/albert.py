@@ -8,7 +8,7 @@ hold `inner` blocks, so that `layers` x `inner` are run. Sentence order: from th
 consecutive segments stand in their order or swapped.
 
 Differences here: `layers` must be a multiple of `groups`, no dropout falls before the order head (their code's
-classifier_dropout_prob), and fresh positions are waves (`encoder.initialise` says why).
+classifier_dropout_prob), and fresh positions are sinusoids (`encoder.initialise` says why).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Section 3: the encoder of 2017 (post-norm) with GELU; an input is the sum of a t
 learned vectors (figure 2), then a LayerNorm. Section 3.1, task 1: a hidden word is told from both sides, in their code
 by a dense layer, GELU, LayerNorm and the embedding's own table plus a bias. Task 2: from the first position, through
 tanh, whether sentence B follows A. Differences here: dropout is 0 by default (published: 0.1), and fresh positions are
-waves (published: Normal(0, 0.02); `encoder.initialise` says why).
+sinusoids (published: Normal(0, 0.02); `encoder.initialise` says why).
 """
 
 from __future__ import annotations

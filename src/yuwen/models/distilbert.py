@@ -2,7 +2,7 @@
 
 Section 3: BERT's encoder with every second layer taken, without segments and without pooler, which learns from a BERT
 teacher by masked words alone. The names of settings and weights are its own. Differences here: dropout is 0 by default
-(published: 0.1), fresh weights are drawn rather than taken from a teacher's layers, and fresh positions are waves
+(published: 0.1), fresh weights are drawn rather than taken from a teacher's layers, and fresh positions are sinusoids
 (`encoder.initialise` says why).
 """
 

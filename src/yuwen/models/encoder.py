@@ -26,7 +26,7 @@ from yuwen.nn import (
     ScaledDotProduct,
     TokenEmbedding,
     TokenHead,
-    waves,
+    sinusoids,
 )
 
 
@@ -238,7 +238,7 @@ def encoder_block(config: EncoderConfig, norm_eps: float) -> PostNormBlock:
 
 
 STD = 0.02  # of all fresh matrices and tables
-WAVES = 0.2  # how high the waves are that fresh positions begin as
+AMPLITUDE = 0.2  # of the sinusoids that fresh positions begin as
 
 
 def normal(weight: Tensor, generator: torch.Generator | None) -> None:
@@ -256,8 +256,8 @@ def initialise(
 ) -> None:
     """Draws all but the biases of linear maps, which are zero, norms, which begin as identity, and positions.
 
-    Learned positions begin as the waves of 2017, `WAVES` high. A hidden word tells nothing of itself, so before a model
-    of hidden words learns anything from a word's neighbours its attention must find them, and among waves it finds them
+    Learned positions begin as the sinusoids of 2017, 0.2 high. A hidden word tells nothing of itself, so before a model
+    of hidden words learns anything from a word's neighbours its attention must find them, and among sinusoids it does
     much sooner than among random vectors (docs/models.md has both curves).
     """
     with torch.no_grad():
@@ -268,6 +268,6 @@ def initialise(
                 weight.zero_()
             elif name == "positions.weight":
                 rows, width = weight.shape
-                weight.copy_(WAVES * waves(torch.arange(rows), width + width % 2)[:, :width])
+                weight.copy_(AMPLITUDE * sinusoids(torch.arange(rows), width + width % 2)[:, :width])
             elif not name.endswith("norm.weight"):
                 draw(weight, generator)

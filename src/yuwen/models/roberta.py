@@ -4,7 +4,7 @@ BERT's architecture, learned better: section 4.1, the hidden words are drawn ane
 next sentence, inputs are filled with full sentences; 4.3, larger batches; 4.4, a byte-level BPE vocabulary of 50,000.
 What this file says differently from `bert.py` is in their code: positions are counted from padding + 1, the masked-word
 head has its own names and always GELU. Differences here: dropout is 0 by default (published: 0.1), and fresh positions
-are waves (`encoder.initialise` says why).
+are sinusoids (`encoder.initialise` says why).
 """
 
 from __future__ import annotations

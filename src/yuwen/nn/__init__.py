@@ -24,7 +24,7 @@ from yuwen.nn.embedding import (
     SinusoidalPositions,
     TokenEmbedding,
     TokenHead,
-    waves,
+    sinusoids,
 )
 from yuwen.nn.feedforward import FeedForward, GatedFeedForward
 from yuwen.nn.head import HeadTransform, Pooler
@@ -98,5 +98,5 @@ __all__ = [
     "YarnScaling",
     "quick_products",
     "rotate",
-    "waves",
+    "sinusoids",
 ]

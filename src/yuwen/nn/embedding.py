@@ -117,11 +117,11 @@ class SinusoidalPositions(nn.Module):
         self.width = width
 
     def forward(self, positions_BT: Tensor) -> Tensor:
-        return waves(positions_BT, self.width)
+        return sinusoids(positions_BT, self.width)
 
 
-def waves(positions: Tensor, width: int) -> Tensor:
-    """The sines and cosines of `SinusoidalPositions`: whole positions [...] -> fp32 [..., D], D even."""
+def sinusoids(positions: Tensor, width: int) -> Tensor:
+    """What `SinusoidalPositions` gives (Vaswani et al. 2017, section 3.5): positions [...] -> fp32 [..., D], D even."""
     exponents = torch.arange(0, width, 2, device=positions.device, dtype=torch.float64) / width
     angles = positions[..., None] * 10_000.0**-exponents  # in fp64: far out, fp32 would round an angle itself
     return torch.cat((angles.sin(), angles.cos()), dim=-1).float()
