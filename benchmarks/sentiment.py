@@ -60,8 +60,8 @@ OWN: dict[str, dict[str, Any]] = {
     "xlnet": {"objective": {"name": "permuted", "one_in": 3}},
     "t5": {"objective": {"name": "span", "rate": 0.3}},
 }
-"""What a family learns: its own objective, with a third hidden in place of a seventh, as minutes are what is short (Wettig
-et al. 2023). BERT goes without next sentences, which here tell little but news from reviews."""
+"""What a family learns: its own objective, with a third hidden in place of a seventh, as minutes are what is short
+(Wettig et al. 2023). BERT goes without next sentences, which here tell little but news from reviews."""
 TUNE: dict[str, Any] = {
     "objective": {"name": "classify"},
     "optimizer": {"name": "adamw", "lr": 3e-4, "weight_decay": 0.01},
