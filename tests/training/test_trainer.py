@@ -19,7 +19,7 @@ from yuwen.app.run.train import train
 from yuwen.errors import UserError
 from yuwen.training import Checkpoints, Processes, plan, trainer
 from yuwen.training.plan import Plans
-from yuwen.training.trainer import Progress
+from yuwen.training.progress import Progress
 
 Stop = Callable[[int | None], None]
 SECONDS = ("train.steps=0", "train.minutes=0.02", "train.checkpoint_every=2", "train.evaluate_every=0")

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import codecs
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from yuwen.tokens.tokenizer import Tokenizer
+
+class Decodes(Protocol):
+    """What is asked of a tokenizer here."""
+
+    @property
+    def byte_level(self) -> bool: ...
+    @property
+    def special_ids(self) -> frozenset[int]: ...
+    def token_bytes(self, id: int) -> bytes: ...
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str: ...
 
 
 class StreamDecoder:
@@ -15,7 +24,7 @@ class StreamDecoder:
     A Chinese character is three bytes and may be cut over several tokens; its text is held back until it is whole.
     """
 
-    def __init__(self, tokenizer: Tokenizer, skip_special: bool = True) -> None:
+    def __init__(self, tokenizer: Decodes, skip_special: bool = True) -> None:
         self._tokenizer = tokenizer
         self._skip = tokenizer.special_ids if skip_special else frozenset[int]()
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace") if tokenizer.byte_level else None

@@ -12,13 +12,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from yuwen.training.logging import read_metrics
 from yuwen.training.processes import Processes
-
-if TYPE_CHECKING:
-    from yuwen.training.trainer import Progress
+from yuwen.training.progress import Progress
 
 _WARM = 3  # steps whose time is not typical: kernels are chosen, graphs compiled
 _TIMED = 6  # steps that a budget is measured on, at least,

@@ -20,6 +20,7 @@ from yuwen.training.checkpoint import Checkpoints, Saved
 from yuwen.training.learner import Learner, Step
 from yuwen.training.logging import MetricsLog
 from yuwen.training.plan import Plans
+from yuwen.training.progress import Progress
 from yuwen.training.schedules import ScheduleConfig
 
 if TYPE_CHECKING:
@@ -69,23 +70,6 @@ class TrainConfig(Config):
                 f"train.micro_tokens={self.micro_tokens}: choose a multiple of both"
             )
         return share // micro, micro
-
-
-@dataclass
-class Progress:
-    """Where a run stands; all of it is in the checkpoint. A budget in minutes was last planned at step `planned_at`,
-    `planned_seconds` into the run; `fixed` is a number of steps that somebody gave it instead."""
-
-    step: int = 0
-    total_steps: int = 0
-    planned_at: int = 0
-    planned_seconds: float = 0.0
-    fixed: bool = False
-    tokens: int = 0
-    seconds: float = 0.0
-    best_loss: float = float("inf")
-    since_best: int = 0
-    best_saved: float = float("inf")
 
 
 @dataclass(slots=True)

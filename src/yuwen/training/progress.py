@@ -1,0 +1,22 @@
+"""Where a run stands; all of it is in the checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Progress:
+    """A budget in minutes was last planned at step `planned_at`, `planned_seconds` into the run; `fixed` is a number of
+    steps that somebody gave it instead."""
+
+    step: int = 0
+    total_steps: int = 0
+    planned_at: int = 0
+    planned_seconds: float = 0.0
+    fixed: bool = False
+    tokens: int = 0
+    seconds: float = 0.0
+    best_loss: float = float("inf")
+    since_best: int = 0
+    best_saved: float = float("inf")
