@@ -25,17 +25,14 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import torch
+from record import read_result, write_result
 
-import yuwen
 from yuwen.app.loading.load import load
-from yuwen.app.machine import resources
 from yuwen.app.run.measure import measure_similarity
 from yuwen.app.run.recipe import merge, parse_recipe
 from yuwen.app.run.train import train
 
 ROOT = Path(__file__).parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "similarity.json"
 FIELDS = "text=sentence1,pair=sentence2,score=score"
 ROWS, LENGTH, ALIKE = 64, 64, 4.0
 
@@ -150,17 +147,9 @@ def start_result(name: str, given: argparse.Namespace) -> dict[str, Any]:
 
 def write(name: str, found: dict[str, Any]) -> None:
     """Merges one start's results into the file."""
-    starts = json.loads(RESULT.read_text(encoding="utf-8"))["starts"] if RESULT.is_file() else {}
+    starts = read_result("similarity").get("starts", {})
     starts[name] = {**starts.get(name, {}), **found}
-    whole = {
-        "data": "STS-B dev",
-        "starts": starts,
-        "machine": {"processor": resources.processor(), "cores": resources.cores()},
-        "yuwen": yuwen.__version__,
-        "torch": torch.__version__,
-    }
-    RESULT.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    print(f"written to {RESULT.relative_to(ROOT)}")
+    write_result("similarity", {"data": "STS-B dev", "starts": starts})
 
 
 def main() -> None:

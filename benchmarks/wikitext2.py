@@ -17,17 +17,14 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
+from record import read_result, write_result
 
-import yuwen
 from yuwen.app.loading.load import load
-from yuwen.app.machine import resources
 from yuwen.app.run.train import train_file
 from yuwen.evaluation import documents_of, evaluate, window_and_stride
 from yuwen.training.logging import read_metrics
 
 ROOT = Path(__file__).parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "wikitext2.json"
 PUBLISHED = {"AWD-LSTM": 65.6}  # test; Merity et al. 2018: 33 M weights, 750 epochs on a GPU, no cache
 STRIDE = {"lstm": None, "transformer": 32}  # a state has read everything; attention looks back over what is left
 
@@ -71,18 +68,8 @@ def result(name: str, given: argparse.Namespace) -> dict[str, Any]:
 
 def write(name: str, found: dict[str, Any]) -> None:
     """Merges one recipe's results into the file."""
-    recipes = json.loads(RESULT.read_text(encoding="utf-8"))["recipes"] if RESULT.is_file() else {}
-    recipes[name] = found
-    whole = {
-        "data": "WikiText-2, word level",
-        "published": PUBLISHED,
-        "recipes": recipes,
-        "machine": {"processor": resources.processor(), "cores": resources.cores()},
-        "yuwen": yuwen.__version__,
-        "torch": torch.__version__,
-    }
-    RESULT.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
-    print(f"written to {RESULT.relative_to(ROOT)}")
+    recipes = {**read_result("wikitext2").get("recipes", {}), name: found}
+    write_result("wikitext2", {"data": "WikiText-2, word level", "published": PUBLISHED, "recipes": recipes})
 
 
 def main() -> None:

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 @dataclass
 class Progress:
-    """A budget in minutes was last planned at step `planned_at`, `planned_seconds` into the run; `fixed` is a number of
-    steps that somebody gave it instead."""
+    """Step `step` of `total_steps` (0: not planned yet), after so many `tokens` and `seconds`.
+
+    A budget in minutes was last planned at step `planned_at`, `planned_seconds` into the run; `fixed` is a number of
+    steps that somebody gave it instead. `best_loss` is the lowest validation loss, in nats a target, `since_best`
+    evaluations ago.
+    """
 
     step: int = 0
     total_steps: int = 0
