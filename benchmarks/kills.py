@@ -1,10 +1,11 @@
 """Kills a training run again and again with SIGKILL, resumes it each time, and compares it with one left in peace.
 
     YUWEN_SHARED=../shared python benchmarks/kills.py                       # Tiny Shakespeare by characters, 20 kills
-    python benchmarks/kills.py --recipe my.yaml --kills 5 train.steps=50    # any recipe, with overrides
+    python benchmarks/kills.py --recipe my.yaml --kills 5 train.steps=50    # another recipe, with overrides
 
 The first few kills fall before the first step (imports, tokenizer, preparation, planning), the others at random steps
-of the run, each after a random fraction of a second, so that some fall into a save. Prints one JSON line: whether the
+of the run, each after a random fraction of a second, so that some fall into a save. A recipe with a budget in minutes
+is refused: how many steps those are is the clock's to say. Prints one JSON line: whether the
 final weights, the optimiser's memory, the data position and every logged loss are the same to the bit.
 """
 
@@ -23,6 +24,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from yuwen.app.run.recipe import read_recipe
+
 HERE = Path(__file__).resolve().parent
 CLOCK = {"seconds", "tokens_per_second"}
 
@@ -38,6 +41,8 @@ def main() -> None:
         text = shared / "data" / "tinyshakespeare" / "input.txt"
         overrides = [f"data.train={text}", "train.checkpoint_every=15", "train.evaluate_every=60", *overrides]
         overrides += ["train.log_every=1", "model.dropout=0.1"]
+    if read_recipe(arguments.recipe, overrides).train.minutes:
+        parser.error(f"{arguments.recipe} has a budget in minutes: give train.minutes=0 train.steps=N")
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(measure(arguments.recipe, overrides, arguments.kills, arguments.seed, Path(folder))))
 
@@ -133,7 +138,7 @@ class Run:
 
     def state(self) -> dict[str, Any]:
         state = json.loads((self.folder / "last" / "training" / "state.json").read_text())
-        del state["progress"]["seconds"]
+        del state["progress"]["seconds"], state["progress"]["evaluation_seconds"]
         return state
 
     def same_file(self, other: Run, name: str) -> bool:

@@ -69,22 +69,12 @@ def main() -> None:
 
 def keep(path: Path, part: str, found: dict[str, Any]) -> None:
     """Puts one part's results into the file."""
-    results = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    results[part] = {**found, **machine()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    print(json.dumps({part: results[part]}, ensure_ascii=False), file=sys.stderr)
-
-
-def machine() -> dict[str, Any]:
     import numpy
-    import torch
+    from record import measured_on, read_result, write_result
 
-    from yuwen import __version__
-    from yuwen.app.machine.resources import cores, processor
-
-    versions = {"yuwen": __version__, "torch": torch.__version__, "numpy": numpy.__version__}
-    return {"processor": processor(), "cores": cores(), **versions}
+    kept = {**found, **measured_on(), "numpy": numpy.__version__}
+    write_result(path, {**read_result(path), part: kept})
+    print(json.dumps({part: kept}, ensure_ascii=False), file=sys.stderr)
 
 
 def texts(part: str, shared: Path, folder: Path) -> tuple[Path, Path]:

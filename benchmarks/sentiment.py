@@ -23,7 +23,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from record import read_result, write_result
+from record import RESULTS, measured_on, read_result, write_result
 
 from yuwen.app.loading.load import load
 from yuwen.app.run.measure import measure_classifier
@@ -33,6 +33,7 @@ from yuwen.data import corpus, prepare_rows, split
 from yuwen.text import FieldsConfig
 from yuwen.tokens import Tokenizer
 
+FILE = RESULTS / "sentiment.json"
 REVIEWS, HELD_OUT = "sample:zh-reviews", "hash:26/256"
 BASELINE = 0.859  # TF-IDF of character 1- to 3-grams and logistic regression on the same split
 FIELDS = {"text": "text", "label": "label"}
@@ -67,13 +68,12 @@ TUNE: dict[str, Any] = {
 
 
 def pretrain(family: str, arguments: argparse.Namespace, held_out: str) -> tuple[Path, dict[str, Any]]:
-    """The run that learnt from text alone, and what is to be known of it. One that is there already is used."""
+    """The run that learnt from text alone, and what is to be known of it. One of this recipe that is there is used."""
     run = arguments.work / f"{family}-{arguments.minutes:g}-{held_out.replace('/', '-').replace(':', '-')}"
     data = {"train": ["sample:zh-news", REVIEWS], "valid": held_out, "length": LENGTH}
     values = {"data": data, **PRETRAIN, **OWN[family], "model": {"family": family, **SHAPES[family]}}
     values = merge(values, [f"train.minutes={arguments.minutes}", "train.steps=0", *arguments.pretrain])
-    if not (run / "summary.json").is_file():
-        train(parse_recipe(values), run, quiet=arguments.quiet, resume="auto", preparation_counts=False)
+    train(parse_recipe(values), run, quiet=arguments.quiet, resume="auto", preparation_counts=False)
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     kept = ("steps", "tokens", "seconds", "parameters", "best_loss", "objective")
     return run, {"minutes": arguments.minutes, **{key: summary[key] for key in kept}, "recipe": _told(values)}
@@ -90,7 +90,7 @@ def tune(
     arguments: Any,
 ) -> dict[str, Any]:
     """A run that learnt labels, measured on the rows held out: its last weights, whatever they are."""
-    run = arguments.work / f"{pretrained.name}-{name}-{seed}"
+    run = arguments.work / f"{pretrained.name}-{name}-{epochs:g}-{seed}"
     data = {"train": source, "valid": held_out, "length": LENGTH, "fields": FIELDS}
     rows = _rows(source, held_out, pretrained)
     steps = math.ceil(epochs * rows / ROWS)
@@ -129,8 +129,8 @@ def family_result(family: str, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def write(family: str, found: dict[str, Any]) -> None:
     """Merges one family's results into the file."""
-    families = read_result("sentiment").get("families", {})
-    merged = {**families.get(family, {}), **found}
+    families = read_result(FILE).get("families", {})
+    merged = {**families.get(family, {}), **found, **measured_on()}
     if "pretrained" in merged and "untrained" in merged:
         merged["gain"] = round(merged["pretrained"]["accuracy"] - merged["untrained"]["accuracy"], 4)
     families[family] = merged
@@ -138,7 +138,7 @@ def write(family: str, found: dict[str, Any]) -> None:
     best = max(measured, key=lambda name: measured[name], default=None)
     leader = None if best is None else {"family": best, "accuracy": measured[best]}
     found = {"data": f"{REVIEWS}[{HELD_OUT}]", "tfidf": BASELINE, "best": leader, "families": families}
-    write_result("sentiment", found)
+    write_result(FILE, found)
 
 
 def _rows(source: str, held_out: str, pretrained: Path) -> int:

@@ -25,14 +25,15 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from record import read_result, write_result
+from record import RESULTS, measured_on, read_result, write_result
 
 from yuwen.app.loading.load import load
 from yuwen.app.run.measure import measure_similarity
-from yuwen.app.run.recipe import merge, parse_recipe
+from yuwen.app.run.recipe import merge, parse_recipe, read_recipe
 from yuwen.app.run.train import train
 
 ROOT = Path(__file__).parent.parent
+FILE = RESULTS / "similarity.json"
 FIELDS = "text=sentence1,pair=sentence2,score=score"
 ROWS, LENGTH, ALIKE = 64, 64, 4.0
 
@@ -91,13 +92,13 @@ def materials(given: argparse.Namespace) -> tuple[dict[str, Path], Path, dict[st
 
 
 def own(given: argparse.Namespace, sentences: Path) -> tuple[Path, dict[str, Any]]:
-    """The run that learnt English from text alone, and what is to be known of it. One that is there is used."""
+    """The run that learnt English from text alone, and what is to be known of it. One of
+    this recipe that is there is used."""
     run = given.work / f"own-{given.minutes:g}{'-choose' if given.choose else ''}"
     texts = [str(given.shared / "data" / "wikitext-2" / "train.txt"), str(sentences)]
     values = {"data": {"train": texts, "valid": 0, "length": 128}, **OWN}
     values = merge(values, [f"train.minutes={given.minutes}", *given.pretrain])
-    if not (run / "summary.json").is_file():
-        train(parse_recipe(values), run, quiet=given.quiet, resume="auto", preparation_counts=False)
+    train(parse_recipe(values), run, quiet=given.quiet, resume="auto", preparation_counts=False)
     summary = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     kept = ("steps", "tokens", "seconds", "parameters")
     recipe = {key: value for key, value in values.items() if key != "data"}
@@ -106,9 +107,10 @@ def own(given: argparse.Namespace, sentences: Path) -> tuple[Path, dict[str, Any
 
 def taught(start: str, name: str, kind: str, file: Path, rows: int, seed: int, given: argparse.Namespace) -> Path:
     """The run that had those lessons."""
-    run = given.work / f"{name}-{kind}-{seed}{'-choose' if given.choose else ''}"
+    epochs = given.epochs.get(kind, EPOCHS[name][kind])
+    run = given.work / f"{name}-{kind}-{epochs:g}-{seed}{'-choose' if given.choose else ''}"
     fields = {"text": "text"} if kind == "unsupervised" else {"anchor": "anchor", "positive": "positive"}
-    steps = math.ceil(given.epochs.get(kind, EPOCHS[name][kind]) * rows / ROWS)
+    steps = math.ceil(epochs * rows / ROWS)
     values = {
         "data": {"train": str(file), "valid": 0, "length": LENGTH, "fields": fields},
         "model": {"from": start, "dropout": 0.1},
@@ -138,7 +140,7 @@ def start_result(name: str, given: argparse.Namespace) -> dict[str, Any]:
             "spearman": round(statistics.mean(scores), 4),
             "each": dict(zip(map(str, given.seeds), scores, strict=True)),
             "epochs": told_epochs,
-            "lr": RATE[name],
+            "lr": read_recipe(runs[0] / "recipe.yaml").optimizer.lr,
             "changed": given.train,
         }
         print(json.dumps({name: {kind: result[kind]}}), flush=True)
@@ -147,9 +149,9 @@ def start_result(name: str, given: argparse.Namespace) -> dict[str, Any]:
 
 def write(name: str, found: dict[str, Any]) -> None:
     """Merges one start's results into the file."""
-    starts = read_result("similarity").get("starts", {})
-    starts[name] = {**starts.get(name, {}), **found}
-    write_result("similarity", {"data": "STS-B dev", "starts": starts})
+    starts = read_result(FILE).get("starts", {})
+    starts[name] = {**starts.get(name, {}), **found, **measured_on()}
+    write_result(FILE, {"data": "STS-B dev", "starts": starts})
 
 
 def main() -> None:

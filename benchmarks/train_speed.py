@@ -89,15 +89,12 @@ def _compared(name: str, shape: dict[str, int], asked: argparse.Namespace) -> di
 
 def _keep(path: Path, name: str, row: dict[str, Any], settings: Mapping[str, int]) -> None:
     """Puts a row into the file, in place of an earlier one of the same family."""
-    import torch
     import transformers
+    from record import measured_on, read_result, write_result
 
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"rows": {}}
-    versions = {"torch": torch.__version__, "transformers": transformers.__version__}
-    found["rows"][name] = {**row, "shape": dict(settings), "threads": torch.get_num_threads(), **versions}
-    found["rows"] = {family: found["rows"][family] for family in FAMILIES if family in found["rows"]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    kept = {**row, "shape": dict(settings), **measured_on(), "transformers": transformers.__version__}
+    rows = {**read_result(path).get("rows", {}), name: kept}
+    write_result(path, {"rows": {family: rows[family] for family in FAMILIES if family in rows}})
 
 
 def _seconds(pipe: Any, steps: int) -> list[float]:
