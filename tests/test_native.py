@@ -52,7 +52,27 @@ def test_a_kept_file_that_is_damaged_is_made_again(tmp_path: Path, cache: Path) 
     assert library(source, []).five() == 5
 
 
-def test_no_compiler_and_no_room_are_told(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_compiler
+def test_no_room_is_told(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "seven.c"
+    source.write_text("int seven(void) { return 7; }")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(source))
+    with pytest.raises(Unavailable, match=r"seven\.c cannot be compiled"):
+        library(source, [])
+
+
+@needs_compiler
+def test_another_compiler_by_name(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "eight.c"
+    source.write_text("int eight(void) { return EIGHT; }")
+    monkeypatch.setenv("CC", "cc -DEIGHT=8")
+    assert library(source, []).eight() == 8
+    monkeypatch.setenv("CC", "no-such-compiler -O1")
+    with pytest.raises(Unavailable, match="CC=no-such-compiler: no such program"):
+        library(source, [])
+
+
+def test_no_compiler_is_told(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "six.c"
     source.write_text("int six(void) { return 6; }")
     monkeypatch.setenv("PATH", str(tmp_path))

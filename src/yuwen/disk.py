@@ -1,10 +1,18 @@
-"""Files as the disk has them: written for certain, and known by their bytes."""
+"""Files as the disk has them: found, written for certain, and known by their bytes."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from pathlib import Path
+
+
+def path_of(text: str) -> Path:
+    """A path as a person types it, with ~ for the home folder; the ~name of nobody is a name like others."""
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        return Path(text)
 
 
 def sync(path: Path) -> None:

@@ -119,6 +119,15 @@ def test_budgets() -> None:
         Budget(minutes=1, tokens=5)
 
 
+def test_after_memory_ran_out_or_a_result_was_torn() -> None:
+    once = compared("llama", budget=Budget(tokens=64))
+    Path("out/llama-1/compare.json").write_text('{"recipe": "lla')
+    again = compared("llama", budget=Budget(tokens=64), overrides=["train.micro_tokens=32"])
+    assert again["rows"][0]["bits_per_byte"] == once["rows"][0]["bits_per_byte"]
+    with pytest.raises(UserError, match=r"model\.layers differs"):
+        compared("llama", budget=Budget(tokens=64), overrides=["model.layers=3"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

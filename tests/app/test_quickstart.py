@@ -77,4 +77,8 @@ def test_mistakes_are_told_before_anything_is_removed() -> None:
         quickstart("mine.txt", run=Path("run"), quiet=True, overrides=["model.layer=1"])
     with pytest.raises(UserError, match="missing.txt"):
         quickstart("missing.txt", run=Path("run"), quiet=True, overrides=QUICK)
+    with pytest.raises(UserError, match="give steps or minutes, not both"):
+        quickstart("mine.txt", run=Path("run"), quiet=True, overrides=[*QUICK, "train.minutes=1"])
+    with pytest.raises(UserError, match=r"absent\.txt"):
+        quickstart("mine.txt", run=Path("run"), quiet=True, overrides=[*QUICK, "data.valid=absent.txt"])
     assert Path("run/last").exists()

@@ -145,6 +145,12 @@ def test_tasks_of_an_encoder(reader: str, tmp_path: Path, capsys: pytest.Capture
         run(["apply", "similar", reader, "--file", str(lines), "--query", "the quick fox", "--top", "2", "--json"]) == 0
     )
     assert rows(capsys)[0]["matches"] == ranked and ranked[0]["text"] == "the quick fox" and len(ranked) == 2
+    out = tmp_path / "out.jsonl"
+    for more in ([], ["--resume"]):  # the second finds it done
+        assert run(["apply", "similar", reader, "a dog", "b", "--query", "dog", "--out", str(out), *more]) == 0
+        assert len(out.read_text(encoding="utf-8").splitlines()) == 1
+    assert run(["apply", "similar", reader, "a cat", "b", "--query", "dog", "--out", str(out), "--resume"]) == 2
+    assert "its rows were made with candidates" in capsys.readouterr().err
     assert run(["apply", "fill", reader, "the [MASK] fox", "--top", "2", "--json"]) == 0
     assert len(rows(capsys)[0]["masks"][0]) == 2
     assert run(["apply", "classify", reader, "a dog", "--labels", "a_dog,paris", "--json"]) == 0

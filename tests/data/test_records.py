@@ -52,6 +52,15 @@ def test_rows_come_back(rows_of: Callable[..., RowShards], tokenizer: Tokenizer)
     assert shards.meta.bytes == sum(len(text.encode()) for text in ("语文很好。", "Good\nmorning", "ab"))
 
 
+def test_a_class_without_a_row_is_none(rows_of: Callable[..., RowShards]) -> None:
+    assert rows_of(labelled(("a", "x"), ("\u200b", "spam"), ("b", "y"))).meta.labels == ["x", "y"]
+
+
+def test_half_a_character_is_no_label(rows_of: Callable[..., RowShards]) -> None:
+    with pytest.raises(UserError, match="m:1:label: character 0 is half of a surrogate pair"):
+        rows_of(labelled(("a", "\ud83d")))
+
+
 def test_copies_go_and_so_do_contradictions(rows_of: Callable[..., RowShards], tokenizer: Tokenizer) -> None:
     rows = [("a", "1"), ("b", "1"), (" a", "1"), ("c", "0"), ("b", "0"), ("\u200b", "0"), ("c", "0"), ("b", "1")]
     shards = rows_of(labelled(*rows))

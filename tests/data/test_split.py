@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ def test_files_are_cut_at_the_exact_character(texts: list[str], fraction: float,
     closings = [data.draw(st.sampled_from(["end", "none"])) for _ in texts[1:]] + ["end"]
     documents = [Document(text, "f", closing=closing) for text, closing in zip(texts, closings, strict=True)]
     whole = "".join(texts)
-    cut = int(len(whole) * (1 - fraction))
+    cut = int(len(whole) * (1 - Fraction(repr(fraction))))
     if not 0 < cut < len(whole):
         with pytest.raises(UserError, match="one side would be empty"):
             split(memory(documents, files=True), fraction)
@@ -38,7 +39,7 @@ def test_files_are_cut_at_the_exact_character(texts: list[str], fraction: float,
 @given(st.integers(1, 60), FRACTIONS)
 def test_lines_are_counted(count: int, fraction: float) -> None:
     texts = [f"line {i}" for i in range(count)]
-    cut = int(count * (1 - fraction))
+    cut = int(count * (1 - Fraction(repr(fraction))))
     if not 0 < cut < count:
         with pytest.raises(UserError, match=f"only {count} documents"):
             split(memory(lines(texts)), fraction)
@@ -86,7 +87,7 @@ def test_no_copy_of_a_validation_document_is_learnt(
     tokenizer: Tokenizer, tmp_path_factory: pytest.TempPathFactory, texts: list[str], fraction: float
 ) -> None:
     whole = memory([Document(text * 3, "f", i) for i, text in enumerate(texts)])
-    if not 0 < int(len(texts) * (1 - fraction)) < len(texts):
+    if not 0 < int(len(texts) * (1 - Fraction(repr(fraction)))) < len(texts):
         return
     train, valid = split(whole, fraction)
     held_out = {document.text for document in valid.documents()}
@@ -99,6 +100,11 @@ def test_no_copy_of_a_validation_document_is_learnt(
     shards = prepare(train, tokenizer, cache, exclude=valid)
     found = np.split(shards.tokens, np.flatnonzero(shards.tokens == tokenizer.end_id) + 1)[:-1]
     assert [tokenizer.decode(ids.tolist()) for ids in found] == list(expected)
+
+
+def test_a_fraction_is_what_is_written() -> None:
+    train, _ = split(memory(lines([str(n) for n in range(100)])), 0.07)
+    assert sum(1 for _ in train.documents()) == 93
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.5, 5.0])

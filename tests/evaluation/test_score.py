@@ -124,7 +124,7 @@ def test_an_evaluator_measures_the_model_as_it_is_and_leaves_it_so(bytewise: Tok
     first = evaluator(model)
     assert first.loss == pytest.approx(evaluate(model, bytewise, lines(), window=32).loss, abs=1e-9)
     model.train()
-    model.dropout.p = 0.5
+    model.dropout.rate = 0.5
     assert evaluator(model).loss == first.loss
     assert model.training
     model.output(model(torch.tensor([[1, 2]]))).sum().backward()

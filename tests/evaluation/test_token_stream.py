@@ -10,6 +10,8 @@ import pytest
 from evaluation_cases import LINES, lines
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Backend
+from tokenizers import decoders, models, pre_tokenizers
 
 from yuwen.errors import UserError
 from yuwen.evaluation import token_stream, tokens
@@ -74,6 +76,21 @@ def test_pieces_of_any_size_give_the_same_stream(
         ids, sizes = joined(documents, bytewise)
     assert ids == encoded_whole(documents, bytewise)
     assert sum(sizes) == sum(len(text.encode()) for text in texts_between_ends(documents))
+
+
+def test_what_follows_decides_how_empty_lines_are_cut() -> None:
+    """GPT-2's expression leaves the last white space to the word behind it, so its text is never cut there."""
+    letters = {letter: id for id, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    backend = Backend(models.BPE({**letters, "ĊĊ": 256}, [("Ċ", "Ċ")]))
+    backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    backend.add_special_tokens(["<|endoftext|>"])
+    tokenizer = Tokenizer(backend, {"eos_token": "<|endoftext|>"})
+    assert not tokenizer.cuts_at_lines
+    documents = [Document("ab.\n\nEf\n" * 3, "x", closing="end")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokens, "_PIECE", 5)
+        ids, _ = joined(documents, tokenizer)
+    assert ids == encoded_whole(documents, tokenizer)
 
 
 def test_white_space_that_a_kind_drops_still_counts() -> None:

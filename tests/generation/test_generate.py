@@ -211,7 +211,7 @@ def test_a_model_in_training_stays_so_and_is_used_without_dropout(tokenizer: Tok
     model = random_model("llama", tokenizer.size)
     expected = generate(model, [[5]], GREEDY)[0].ids
     dropping = random_model("llama", tokenizer.size)
-    dropping.dropout.p = 0.9
+    dropping.dropout.rate = 0.9
     dropping.train()
     assert generate(dropping, [[5]], GREEDY)[0].ids == expected
     assert dropping.training and dropping.blocks[0].training

@@ -205,18 +205,6 @@ def test_a_forgotten_row_reads_as_with_no_memory() -> None:
         assert (again[0] - fresh[0]).abs().amax(-1).min() > 1e-4
 
 
-def test_rows_of_the_memory_can_be_chosen() -> None:
-    model, rows = model_of(memory=8), torch.tensor([2, 0])
-    ids, chosen, alone = random_ids(3, 6, seed=1), model.new_memory(), model.new_memory()
-    with torch.no_grad():
-        model(random_ids(3, 5), memory=chosen)
-        chosen.forget(torch.tensor([True, False, False]))
-        chosen.select(rows)
-        model(random_ids(3, 5)[rows], memory=alone)
-        alone.forget(torch.tensor([False, True]))
-        close(model(ids[rows], memory=chosen), model(ids[rows], memory=alone))
-
-
 @pytest.mark.parametrize("length", [3, 12])
 def test_memory_goes_into_a_checkpoint_and_back(length: int) -> None:
     model, memory = model_of(memory=8), SegmentMemory(2, 8)

@@ -68,6 +68,15 @@ def test_sharp_and_flat_scores_stay_numbers(scale: float) -> None:
         assert (ours.float() - theirs).norm() < 0.02 * theirs.norm()
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_longest_text(causal: bool) -> None:
+    q, k, v, up = (heads(1, 2, 1024, 64, seed) for seed in range(4))
+    found = gradients(lambda *x: fused.attention(*x, causal=causal), [q, k, v], up)
+    wanted = gradients(lambda *x: exact(*x, causal, 1 / 8), [x.float() for x in (q, k, v)], up)
+    for ours, theirs in zip(found, wanted, strict=True):
+        assert (ours.float() - theirs).norm() < 0.02 * theirs.norm()
+
+
 def test_whatever_lies_in_memory_is_read_as_it_is_meant() -> None:
     q, k, v, up = (heads(2, 2, 32, 32, seed) for seed in range(4))
     plain = gradients(lambda *x: fused.attention(*x, causal=True), [q, k, v], up)

@@ -33,6 +33,17 @@ def test_all_words_give_the_whole_softmax(bias: bool) -> None:
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
+def test_a_bias_that_is_asked_for_often_gets_its_whole_gradient() -> None:
+    h, weight, b, _ = case(2000)
+    assert b is not None
+    targets = torch.full((2000,), 7)
+    low = [part.detach().bfloat16().requires_grad_() for part in (h, weight, b)]
+    every = torch.arange(V), torch.zeros(V)
+    (whole,) = torch.autograd.grad(SampledCrossEntropy()(h, weight, b, targets, *every), [b])
+    (found,) = torch.autograd.grad(SampledCrossEntropy()(*low, targets, *every), [low[2]])
+    torch.testing.assert_close(found.float(), whole, rtol=0.02, atol=1.0)
+
+
 @settings(max_examples=30, deadline=None)
 @given(st.integers(2, 5000), st.integers(1, 9000), st.integers(0, 2**32))
 def test_candidates_are_words_with_the_chance_they_had(vocabulary: int, draws: int, seed: int) -> None:

@@ -181,6 +181,20 @@ def test_document_rotation(samples: Sample, seed: int) -> None:
             assert not body or any(found == body[turn:] + body[:turn] for turn in range(len(body)))
 
 
+@given(some_windows(), seeds)
+def test_permuted_and_rotated(samples: Sample, seed: int) -> None:
+    """Each document is a turned row of its own sentences, and stays where it stood."""
+    for row, source in enumerate(sources(prepare(samples, seed, rotate=True, infill=0.0))):
+        place = 0
+        for document in documents(samples, row):
+            size = sum(map(len, document))
+            found, place, left = source[place : place + size], place + size, list(document)
+            if left and left[-1] == [KNOWN.end]:
+                assert found.pop() == KNOWN.end
+                left.pop()
+            assert any(reads_as(found[turn:] + found[:turn], left) for turn in range(max(1, len(found))))
+
+
 def test_rotation_begins_anywhere() -> None:
     samples = windows(0, rows=2000, length=12, specials=0)
     samples.flags[:] = 0

@@ -53,6 +53,13 @@ def test_one_in_so_many_is_told_in_spans(seed: int, one_in: int, longest: int) -
         assert np.mean([lengths.mean() for lengths in runs]) < 1.5
 
 
+@given(some_windows(), seeds, st.integers(2, 300))
+def test_a_text_too_short_for_a_share_tells_one_token(samples: Sample, seed: int, one_in: int) -> None:
+    batch = prepare(samples, seed, one_in=one_in)
+    some = KNOWN.is_ordinary[batch.tensors["ids"].numpy()].any(1)
+    assert ((batch.tensors["order"].numpy() > 0).any(1) == some).all()
+
+
 def test_span_lengths_are_drawn_evenly() -> None:
     told = prepare(windows(0, rows=40, length=902, specials=0), one_in=8).tensors["order"].numpy()[:, :900] > 0
     edges = np.diff(told.astype(int), prepend=0, append=0, axis=1)

@@ -188,6 +188,8 @@ def test_large_arrays_stream_and_know_their_lines(tmp_path: Path) -> None:
     path.write_text(json.dumps(rows, ensure_ascii=False, indent=0))  # four lines a row
     read = list(text.read(str(path)))
     assert [(document.text, document.line) for document in read] == [(row["text"], 2 + 4 * row["n"]) for row in rows]
+    path.write_text(json.dumps(rows))  # and all of it in one line
+    assert [document.text for document in text.read(str(path))] == [row["text"] for row in rows]
 
 
 def test_reading_a_long_file_takes_little_memory(tmp_path: Path) -> None:

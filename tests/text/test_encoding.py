@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from yuwen import text
 from yuwen.errors import UserError
 from yuwen.text import encoding
+from yuwen.text.file import BLOCK
 from yuwen.text.problem import _said
 
 SIMPLIFIED = "人民日报的记者说，今天前往北京的人很多。中国的经济在发展，人们的生活也越来越好了。\n" * 20
@@ -88,6 +89,13 @@ def test_certain_encodings_are_converted_and_named_once(
         assert "".join(part.text for part in text.read(str(path))) == "plain ASCII first\n" * 60_000 + content
     assert capsys.readouterr().err == f"yuwen: {path}: not UTF-8, read as {name.upper()}, which it certainly is\n"
     assert text.check(str(path)).encodings == {name: 1}
+
+
+@pytest.mark.parametrize(("name", "content"), [("gb18030", SIMPLIFIED), ("big5", TRADITIONAL)])
+def test_a_character_cut_by_the_edge_of_a_block(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"a" * (BLOCK - 1) + content.encode(name))
+    assert "".join(part.text for part in text.read(str(path))) == "a" * (BLOCK - 1) + content
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ def stored(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """All tensors of a checkpoint, and its counters without what a clock says."""
     tensors = load_file(checkpoint / "model.safetensors") | load_file(checkpoint / "training" / "state.safetensors")
     state = json.loads((checkpoint / "training" / "state.json").read_text())
-    del state["progress"]["seconds"]
+    del state["progress"]["seconds"], state["progress"]["evaluation_seconds"]
     return tensors, state
 
 

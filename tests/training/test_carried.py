@@ -26,6 +26,11 @@ STREAMED = {
     "data": {**VALUES["data"], "order": "stream"},
     "objective": {"ar": 0.1, "tar": 0.1},
 }
+XLNET = (
+    "model={family: xlnet, layers: 2, width: 24, heads: 2, dropout: 0.1, memory: 24}",
+    "objective={name: permuted}",
+    "train.precision=bfloat16",
+)
 CARRIED = ["carried.0.cell", "carried.0.hidden", "carried.1.cell", "carried.1.hidden"]
 
 
@@ -38,7 +43,7 @@ def recipe(folder: Path, *overrides: str) -> Recipe:
 
 
 @pytest.mark.parametrize(
-    "settings", [(), ("train.precision=bfloat16",), ("model.family=rnn", "objective.candidates=9")]
+    "settings", [(), ("train.precision=bfloat16",), ("model.family=rnn", "objective.candidates=9"), XLNET]
 )
 def test_resumed_to_the_bit(tmp_path: Path, stop_at: Callable[[int | None], None], settings: tuple[str, ...]) -> None:
     train(recipe(tmp_path, *settings), tmp_path / "whole", quiet=True)

@@ -34,9 +34,7 @@ every_family = pytest.mark.parametrize("name", TASKS)
 def vocabulary() -> Vocabulary:
     is_ordinary = np.arange(V) >= 5
     roles = {"pad": 0, "cls": 2, "sep": 3, "mask": 4, "end": 3}
-    return Vocabulary(
-        V, **roles, special=frozenset(range(5)), sentinels=(), ordinary=np.arange(5, V), is_ordinary=is_ordinary
-    )
+    return Vocabulary(V, **roles, sentinels=(), ordinary=np.arange(5, V), is_ordinary=is_ordinary)
 
 
 def task(name: str) -> tuple[Objective, Batch]:

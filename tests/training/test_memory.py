@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 import pytest
@@ -25,10 +24,8 @@ CONFIG = parse_config("qwen3", {"vocabulary": 64, "context": 16, "layers": 2, "w
 
 def test_a_petabyte_is_refused_before_it_is_built(tmp_path: Path) -> None:
     huge = ("model.width=1048576", "model.heads=1024", "model.layers=24", "model.ffn=4194304")
-    began = time.perf_counter()
     with pytest.raises(UserError, match=r"needs about \d{6,}\.\d GiB .* are free: choose a smaller model.width"):
         train(recipe(tmp_path, *huge), tmp_path / "run", quiet=True)
-    assert time.perf_counter() - began < 60
 
 
 def test_the_mend_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,6 +51,13 @@ def test_what_fits_divides_the_batch(windows: int, length: int, free: int) -> No
         assert tokens in sizes and activations_bytes(CONFIG, tokens, length, 4) <= free
     else:
         assert activations_bytes(CONFIG, length, length, 4) > free
+
+
+def test_a_decoder_alone_keeps_nothing_of_an_encoder() -> None:
+    shape = {"vocabulary": 64, "context": 16, "layers": 4, "width": 32, "heads": 2, "ffn": 64}
+    alone, both = (parse_config("transformer", {**shape, "encoder_layers": n}).kept(16) for n in (0, 4))
+    assert alone == parse_config("gpt2", shape).kept(16)
+    assert both > 2 * alone
 
 
 def test_out_of_memory_names_the_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

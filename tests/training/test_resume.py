@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from small_runs import Stopped, assert_same_run, logged, recipe, stored, text_file
 
+from yuwen.app.machine import probe
 from yuwen.app.run.train import train
 from yuwen.errors import UserError
 from yuwen.training import Checkpoints
@@ -41,6 +42,17 @@ def test_bitwise(tmp_path: Path, stop_at: Stop, optimizer: str, precision: str) 
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
     assert (summary.steps, summary.tokens) == (12, 12 * 256)
     assert [line["step"] for line in logged(tmp_path / "broken")] == list(range(13))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not probe.compiler_works(), reason="no C++ compiler: nothing is compiled here")
+def test_bitwise_as_it_is_trained_by_default(tmp_path: Path, stop_at: Stop) -> None:
+    """Compiled and in bf16, where attention and its dropout have a kernel of their own."""
+    overrides = ("train.compile=on", "train.precision=bfloat16", "train.steps=8")
+    train(recipe(tmp_path, *overrides), tmp_path / "whole", quiet=True)
+    broken_off(tmp_path, tmp_path / "broken", stop_at, 6, overrides=overrides)
+    train(recipe(tmp_path, *overrides), tmp_path / "broken", resume="auto", quiet=True)
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
 
 
 def test_evaluating_and_sampling_change_nothing(tmp_path: Path) -> None:

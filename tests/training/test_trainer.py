@@ -46,8 +46,11 @@ def test_minutes_become_steps_that_a_resumed_run_keeps(
     stop_at(None)
     with pytest.raises(UserError, match=r"train\.minutes: this run's budget has become a number of steps"):
         train(recipe(tmp_path, *SECONDS), run, resume="auto", quiet=True)
+    with (run / "plan.jsonl").open("a") as file:  # a plan of an earlier start, for a step that is still to come
+        file.write('{"step": 15, "total_steps": 40, "seconds": 9.0}\n{"step": 20, "tot')
     train(recipe(tmp_path, *hours, "train.steps=16"), run, resume="auto", quiet=True)
     assert logged(run)[-1]["step"] == 16
+    assert (run / "plan.jsonl").read_text().endswith('"seconds": 9.0}\n')
 
 
 def test_before_the_minutes_are_planned_nothing_is_saved(tmp_path: Path, stop_at: Stop) -> None:

@@ -121,10 +121,7 @@ def bench_train(
 
 def _vocabulary(size: int) -> Vocabulary:
     is_ordinary = np.arange(size) >= len(_ROLES)
-    special = frozenset(_ROLES.values())
-    return Vocabulary(
-        size, **_ROLES, special=special, sentinels=(), ordinary=np.flatnonzero(is_ordinary), is_ordinary=is_ordinary
-    )
+    return Vocabulary(size, **_ROLES, sentinels=(), ordinary=np.flatnonzero(is_ordinary), is_ordinary=is_ordinary)
 
 
 def _samples(config: ModelConfig, batch: int, length: int) -> Sample | Rows:

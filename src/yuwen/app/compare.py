@@ -172,7 +172,7 @@ def _refuse_another(entry: Entry, identity: str) -> None:
         given = given.model_copy(update={"train": given.train.model_copy(update={"steps": before.train.steps})})
     if given.objective is None:  # what the model it begins from brought
         given = given.model_copy(update={"objective": before.objective})
-    if (key := difference(given, before)) is not None:
+    if (key := difference(given, before, frozenset({"train.micro_tokens"}))) is not None:  # memory may have run out
         raise UserError(
             f"{entry.run} holds a run of another recipe ({key} differs): choose another --out, or remove it"
         )
@@ -182,8 +182,12 @@ def _refuse_another(entry: Entry, identity: str) -> None:
 
 
 def _result(entry: Entry) -> dict[str, Any] | None:
-    path = entry.run / _RESULT
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    """What the finished run was measured to be; None where it was not, or what was written is torn."""
+    try:
+        found = json.loads((entry.run / _RESULT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def _alone(entry: Entry, identity: str, quiet: bool) -> dict[str, Any]:
@@ -247,14 +251,16 @@ def _trained(entry: Entry, identity: str, quiet: bool) -> dict[str, Any]:
 def _measured(run: Path, held_out: Corpus) -> dict[str, Any]:
     """The finished model, loaded back in fp32 as a user would, on the held-out text as it is.
 
-    A classifier is as good as its last evaluation says; what gives no word a probability has no bits per byte.
+    A classifier is as good as its run's evaluation of these weights said; what gives no word a probability has no bits
+    per byte.
     """
     found = {"bits_per_byte": None, "pseudo": False, "accuracy": None, "macro_f1": None}
     loaded = load(run)
     assert loaded.tokenizer is not None
     if loaded.classifier is not None:
-        last = read_metrics(run / "metrics.jsonl")[-1]
-        return {**found, "accuracy": last["accuracy"], "macro_f1": last["macro_f1"]}
+        step = int(loaded.path.resolve().name.removeprefix("checkpoint-"))
+        told = next(line for line in read_metrics(run / "metrics.jsonl") if line["step"] == step)
+        return {**found, "accuracy": told["accuracy"], "macro_f1": told["macro_f1"]}
     if isinstance(loaded.model, Encoder) and "masked" not in loaded.model.heads:
         return found
     every = 1

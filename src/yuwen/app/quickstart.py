@@ -14,7 +14,7 @@ from yuwen.app.loading.load import load
 from yuwen.app.pages.report import write_report
 from yuwen.app.run.folder import claim
 from yuwen.app.run.recipe import merge, parse_recipe
-from yuwen.app.run.train import Summary, corpora, train
+from yuwen.app.run.train import Summary, corpora, one_budget, train
 from yuwen.data import Corpus
 from yuwen.errors import UserError
 from yuwen.evaluation import evaluate
@@ -51,10 +51,11 @@ def quickstart(
         raise UserError("quickstart shows a model that writes on, from nothing: for any other use yuwen train RECIPE")
     if not recipe.data.valid:
         raise UserError("quickstart measures the model on held-out text: set data.valid, such as data.valid=0.05")
+    one_budget(recipe)
+    _, held_out = corpora(recipe.data)  # what is wrong with the data is told while the last quickstart still stands
+    assert held_out is not None
     _clear(run)
     summary = train(recipe, run, quiet=quiet, started=started)
-    _, held_out = corpora(recipe.data)
-    assert held_out is not None
     result = _measure(held_out, run)
     result["references"] = REFERENCES.get(str(recipe.data.train), {}) if recipe.data.valid == 0.05 else {}
     found = _finish(run, summary, result, started)

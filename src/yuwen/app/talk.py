@@ -15,6 +15,7 @@ from yuwen.app import transcript
 from yuwen.app.chat import Chat, Turn
 from yuwen.app.transcript import Transcript
 from yuwen.config import nearest
+from yuwen.disk import path_of
 from yuwen.errors import UserError
 
 COMMANDS = {
@@ -156,7 +157,7 @@ class Talk:
             _note(textwrap.fill(f"{head:<14}{meaning}", width, subsequent_indent=" " * min(14, width // 4)))
 
     def _save(self, name: str) -> None:
-        path = Path(name).expanduser()
+        path = path_of(name)
         if path.exists() and path.resolve() not in self._saved:
             raise UserError(f"{path} exists already: choose another name")
         transcript.write(path, [transcript.line_of(self.chat.messages)])
@@ -164,7 +165,7 @@ class Talk:
         _note(f"(saved to {path})")
 
     def _load(self, name: str) -> None:
-        path = Path(name).expanduser()
+        path = path_of(name)
         if not path.is_file():
             raise UserError(f"{path}: no such file")
         messages = transcript.read(path)

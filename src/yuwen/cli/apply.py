@@ -93,7 +93,9 @@ def apply(
     if query is not None:
         if task != "similar" or candidates is not None:
             raise UserError("--query ranks the inputs of similar: leave it, or --candidates, out")
-        settings["candidates"], inputs = list(inputs), [query]
+        from yuwen.text import Document
+
+        settings["candidates"], inputs = [row.text for row in inputs], [Document(query, "--query")]
     check(task, settings)
     if resume and out is None:
         raise UserError("--resume goes on with a file: name it by --out")

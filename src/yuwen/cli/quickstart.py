@@ -40,5 +40,5 @@ def found_prompt(run: Path) -> str:
     import shlex
 
     samples = run / "samples.jsonl"
-    first = samples.read_text(encoding="utf-8").splitlines()[:1] if samples.is_file() else []
-    return shlex.quote(json.loads(first[0])["prompt"]) if first else "TEXT"
+    first = samples.read_text(encoding="utf-8").split("\n")[:1] if samples.is_file() else []
+    return shlex.quote(json.loads(first[0])["prompt"]) if first and first[0] else "TEXT"

@@ -25,7 +25,7 @@ class Rows:
     fields: dict[str, list[np.ndarray]]  # int64, each at most `length` long
     labels: np.ndarray | None  # int64 [B]
     scores: np.ndarray | None  # float32 [B]
-    positions: np.ndarray  # int64 [B]: the global positions, from which an objective draws its randomness
+    positions: np.ndarray  # int64 [B]: the global positions
     length: int  # what an input may hold at most, special tokens included
 
 

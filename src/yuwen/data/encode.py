@@ -72,8 +72,6 @@ class Encoder:
         self._segmenter = None if words == "pieces" else Segmenter()
         self._type = id_type(tokenizer.size)
         self._cleaner = Cleaner(config)
-        whole, *parts = tokenizer.encode_batch(["一二。\nab cd.\n\nEf", "一二。\n", "ab cd.\n\n", "Ef"])
-        self._cuttable = np.array_equal(whole, np.concatenate(parts))  # not so where every text gets a prefix
 
     def __call__(self, batch: Batch) -> Encoded:
         kept, texts = self._clean(batch)
@@ -103,7 +101,7 @@ class Encoder:
 
         Long texts go to the tokenizer in pieces: it is faster so, and uses every core.
         """
-        cuts = [_cut(text) if self._cuttable and len(text) > _PIECE else [text] for text in texts]
+        cuts = [_cut(text) if self.tokenizer.cuts_at_lines and len(text) > _PIECE else [text] for text in texts]
         encoded = self._encoded([piece for cut in cuts for piece in cut])
         for cut in cuts:
             ids, words = zip(*(next(encoded) for _ in cut), strict=True)

@@ -93,11 +93,12 @@ def framed(rows: Rows, frame: Frame) -> dict[str, np.ndarray]:
 
 
 def _share(one: int, other: int, room: int) -> tuple[int, int]:
-    """How much of two texts stays where the longer one is cut, token by token, until both fit."""
+    """How much of two texts stays where the longer one is cut, token by token, until both fit; of two
+    as long the second."""
     if one + other <= room:
         return one, other
-    short = min(one, other, room // 2)
-    return (short, room - short) if one <= other else (room - short, short)
+    second = max(room - one, min(other, room // 2))
+    return room - second, second
 
 
 def padded(rows: Sequence[np.ndarray], pad: int, most: int, width: int | None = None) -> tuple[np.ndarray, np.ndarray]:

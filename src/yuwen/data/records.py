@@ -188,7 +188,7 @@ class _Survey:
         stream = self.rows(documents)
         while batch := list(islice(stream, _ROWS)):
             hashes.append(self._keys_of(batch))
-            values.append(np.array([self._value(row, ids) for row in batch], np.float64))
+            values.append(np.array([self._value(row, ids) if row.texts else 0 for row in batch], np.float64))
             good.append(np.array([bool(row.texts) for row in batch], bool))
         self._keys, self._values, self._good = (
             np.concatenate([np.empty(0, kind), *parts])

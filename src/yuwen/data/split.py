@@ -33,7 +33,7 @@ def split(train: Corpus, valid: float | str | Corpus) -> tuple[Corpus, Corpus]:
     characters, documents, plain = _count(train)
     in_characters = train.files and plain
     total = characters if in_characters else documents
-    cut = int(total * (1 - valid))
+    cut = int(total * (1 - Fraction(repr(valid))))  # as it is written: in floating point 1 - 0.07 is less than 0.93
     if not 0 < cut < total:
         unit = "characters" if in_characters else "documents"
         raise UserError(

@@ -22,7 +22,7 @@ class Sample:
 
     ids: np.ndarray  # int64
     flags: np.ndarray  # uint8, the bits of `yuwen.data.shards`
-    positions: np.ndarray  # int64 [] or [B]: the global positions, from which an objective draws its randomness
+    positions: np.ndarray  # int64 [] or [B]: the global positions
     stream: np.ndarray | None = None  # int64 [B]
     streams: int = 0
     fresh: np.ndarray | None = None  # bool [B]
@@ -69,10 +69,6 @@ class Windows:
         """The windows at some global positions [B]: ids [B, T+1]."""
         at = self._at(positions)
         return Sample(self.shards.tokens[at].astype(np.int64), self.shards.flags[at], np.asarray(positions, np.int64))
-
-    def batch(self, positions: np.ndarray) -> np.ndarray:
-        """Only the ids of some windows, int64 [B, T+1]."""
-        return self.shards.tokens[self._at(positions)].astype(np.int64)
 
     def starts(self, positions: np.ndarray) -> np.ndarray:
         """Index of the first token of each window [B]."""

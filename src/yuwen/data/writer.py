@@ -24,7 +24,7 @@ from yuwen.errors import UserError
 from yuwen.text import Deduplicator
 from yuwen.tokens import Tokenizer
 
-_COMMIT = 1 << 26  # bytes of text between commits
+_COMMIT = 1 << 26  # characters of text between commits
 _ENDS_SENTENCE = 2  # Tokenizer.flags()
 
 

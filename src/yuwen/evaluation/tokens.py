@@ -12,7 +12,8 @@ from yuwen.errors import UserError
 from yuwen.text import Document
 from yuwen.tokens import Tokenizer
 
-_PIECE = 1 << 16  # characters
+_PIECE = 1 << 16  # characters that are encoded at once
+_LONGEST = 1 << 22  # where the tokenizer would see a cut: then there is one token in millions that it cuts otherwise
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def token_stream(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterato
     The `sizes` add up to the UTF-8 bytes of that text; end tokens stand for none.
     """
     homeless = 0  # bytes of white space that a tokenizer made no token of: they count for the next one
-    for piece in _pieces(documents):
+    for piece in _pieces(documents, _PIECE if tokenizer.cuts_at_lines else _LONGEST):
         ids, sizes = tokenizer.encode_bytes(piece.text)
         unknown = _first_unknown(piece, ids, sizes, tokenizer)
         if not len(ids):
@@ -62,8 +63,8 @@ def token_stream(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterato
             yield Tokens(ids, sizes, unknown)
 
 
-def _pieces(documents: Iterable[Document]) -> Iterator[_Piece]:
-    """The joined text, cut where a tokenizer cuts in any case: before a line's first character, if it is no space."""
+def _pieces(documents: Iterable[Document], most: int) -> Iterator[_Piece]:
+    """The joined text, cut after `most` characters before a line's first character, if it is no space."""
     parts: list[str] = []
     marks: list[tuple[int, str, int]] = []
     length, line_open = 0, False
@@ -78,7 +79,7 @@ def _pieces(documents: Iterable[Document]) -> Iterator[_Piece]:
         if document.closing == "end":
             yield _Piece("".join(parts), marks, ends=True)
             parts, marks, length = [], [], 0
-        elif length >= _PIECE:
+        elif length >= most:
             text = "".join(parts)
             cut = _last_cut(text)
             if cut:

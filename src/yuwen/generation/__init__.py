@@ -11,7 +11,7 @@ generate   the loop that joins them: `stream` and `generate`
 
 from __future__ import annotations
 
-from yuwen.generation.generate import Generation, Piece, generate, stream
+from yuwen.generation.generate import Generation, Piece, check_prompt, generate, stream
 from yuwen.generation.prompt import end_ids, is_chat, prompt_ids, source_ids
 from yuwen.generation.sampling import SamplingConfig
 
@@ -20,6 +20,7 @@ __all__ = [
     "Piece",
     "SamplingConfig",
     "end_ids",
+    "check_prompt",
     "generate",
     "is_chat",
     "prompt_ids",

@@ -117,7 +117,7 @@ def stream(
     if constraint is not None and sampling.stop:
         raise UserError("a text under a schema ends where the schema ends it: leave the stop strings out")
     for row in ids:
-        _check(row, model.config.context, model.config.vocabulary)
+        check_prompt(row, model.config.context, model.config.vocabulary)
     sizes = [owner.size for owner in (tokenizer, constraint) if owner is not None]
     vocabulary = min([model.config.vocabulary, *sizes])
     decoding = _decoding(model, ids, reading)
@@ -149,7 +149,8 @@ def _decoding(model: Model, ids: Sequence[Sequence[int]], reading: Reading | Non
     return SourceDecoding(model, ids)
 
 
-def _check(prompt: Sequence[int], context: int, vocabulary: int) -> None:
+def check_prompt(prompt: Sequence[int], context: int, vocabulary: int) -> None:
+    """UserError for a prompt that a model of this context and vocabulary cannot read."""
     if not prompt:
         raise UserError("the prompt is empty: give the model something to continue")
     if len(prompt) > context:

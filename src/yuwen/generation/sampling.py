@@ -79,7 +79,7 @@ def only(scores_BV: Tensor, allowed_BV: np.ndarray) -> Tensor:
 
 def temperature(scores_BV: Tensor, value: float) -> Tensor:
     """s / temperature, after shifting the best score to 0 so that no small temperature overflows."""
-    return (scores_BV - scores_BV.amax(-1, keepdim=True)) / value
+    return (scores_BV - scores_BV.amax(-1, keepdim=True)) / max(value, torch.finfo(scores_BV.dtype).tiny)
 
 
 def top_k(scores_BV: Tensor, k: int) -> Tensor:

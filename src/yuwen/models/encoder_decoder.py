@@ -156,6 +156,8 @@ class EncoderDecoderConfig(AttentionConfig):
 
     def kept(self, length: int) -> int:
         """As of a model with the layers of both sides; what a decoder keeps of its memory is about a layer's half."""
+        if not self.encoder_layers:
+            return super().kept(length)
         return super().kept(length) * (2 * self.encoder_layers + 3 * self.layers) // (2 * self.layers)
 
     def published(self) -> dict[str, Any]:

@@ -23,7 +23,8 @@ class Cache(Protocol):
         ...
 
     def truncate(self, length: int) -> bool:
-        """Forgets all but the first `length` positions; False, and nothing done, if what they need is not held."""
+        """Forgets all but the first `length` positions; False if what they need is not held: then it
+        is of no more use."""
         ...
 
 

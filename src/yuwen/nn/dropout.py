@@ -1,7 +1,8 @@
 """Dropout that does not wait for its random numbers (Srivastava et al. 2014, section 4).
 
 PyTorch draws a Bernoulli number for every element, which on a CPU takes longer than the products around it. A byte
-decides as well: rates are multiples of 1/256, and eight elements cost one draw. A mask is drawn nine times as fast.
+decides as well: rates are multiples of 1/256, one at least, and eight elements cost one draw. A mask is drawn nine
+times as fast.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from torch import Tensor, nn
 
 
 def dropout(x: Tensor, rate: float) -> Tensor:
-    """Zeroes each element with probability k/256, k = round(256 x rate), and scales the others by 1 / (1 - k/256)."""
+    """Zeroes each element with probability k/256, k = round(256 x rate) and one at least, and scales the others by
+    1 / (1 - k/256)."""
     return x * drop_mask(x, rate).to(x.dtype) * drop_scale(rate)
 
 
@@ -27,7 +29,7 @@ def drop_scale(rate: float) -> float:
 
 
 def _dropped(rate: float) -> int:
-    return min(255, round(256 * rate))
+    return min(255, round(256 * rate)) or int(rate > 0)
 
 
 def _bytes(like: Tensor) -> Tensor:

@@ -42,11 +42,6 @@ class SegmentMemory:
                 visible = torch.ones(len(rows_B), self.length, dtype=torch.bool, device=rows_B.device)
             self.visible_BM = visible & ~rows_B[:, None]
 
-    def select(self, rows_B: Tensor) -> None:
-        """Keeps the given batch rows, in that order."""
-        self.states = [None if held is None else held[rows_B] for held in self.states]
-        self.visible_BM = None if self.visible_BM is None else self.visible_BM[rows_B]
-
     def tensors(self) -> dict[str, Tensor]:
         """All that is held, by name, each [B, …], for a checkpoint; nothing at the start.
 

@@ -195,6 +195,8 @@ def pieces(mask: Mask | None, batch: int, T: int, past: int, device: torch.devic
     before_BT = torch.ones_like(itself_BT)
     before_BT[:, int(past == 0) :] = table_BTS.diagonal(past - 1, 1, 2)
     anew_BT = itself_BT & ~before_BT  # what pads the right may go on as it likes
+    if bool((anew_BT & table_BTS.tril(past - 2).any(-1)).any()):
+        raise ValueError("a recurrence cannot overlook a part of the past: this mask shows what lies before it")
     cuts = sorted({0, *anew_BT.any(0).nonzero()[:, 0].tolist()})
     return [
         (start, end, anew_BT[:, start] if bool(anew_BT[:, start].any()) else None)

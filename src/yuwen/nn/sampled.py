@@ -56,6 +56,6 @@ class SampledCrossEntropy(nn.Module):
         scores_NC = scores_NC.masked_fill(drawn_C == targets_N[:, None], -math.inf)
         own_N = (h_ND.float() * look_up(targets_N, weight_VD).float()).sum(-1)
         if bias_V is not None:
-            own_N = own_N + bias_V[targets_N].float()
+            own_N = own_N + look_up(targets_N, bias_V[:, None])[:, 0].float()
         first_N = torch.zeros_like(targets_N)
         return F.cross_entropy(torch.cat((own_N[:, None], scores_NC), 1), first_N, reduction="sum")

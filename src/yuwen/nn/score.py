@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -39,7 +40,7 @@ class RelativeBias(nn.Module):
         device = self.weight.device
         distances = torch.arange(1 - keys, queries, device=device)  # s - t, of every pair there is
         exact = torch.promote_types(self.weight.dtype, torch.float32)  # the gradient is summed in at least fp32
-        by_distance_HN = self.weight.to(exact)[self.bucket(distances)].T
+        by_distance_HN = F.embedding(self.bucket(distances), self.weight.to(exact)).T
         # row t of the table is the stretch of S distances that begins with s = 0, so it begins one earlier than row t-1
         bias_HTS = by_distance_HN.unfold(-1, keys, 1).flip(1).to(self.weight.dtype)
         if allowed.causal:

@@ -73,9 +73,8 @@ class DenoisingObjective(PairsObjective):
         """The text with the noise that the settings ask for, int64 [B, T]; -1 stands for no token."""
         config = self.config
         for wanted, reorder in ((config.permute, permuted), (config.rotate, rotated)):
-            if wanted:
-                order_BT = reorder(flags_BT, ids_BT == self.end, rng)
-                ids_BT, flags_BT = (np.take_along_axis(array, order_BT, axis=1) for array in (ids_BT, flags_BT))
+            if wanted:  # a document keeps the places it has, so its first one is marked as before
+                ids_BT = np.take_along_axis(ids_BT, reorder(flags_BT, ids_BT == self.end, rng), axis=1)
         if config.delete:
             ids_BT = np.where(self._some(ids_BT, config.delete, rng), _NOTHING, ids_BT)
         if config.mask:

@@ -9,7 +9,7 @@ a model never knows which tokens it can trust. A window reads [CLS] x … [SEP].
 - Whole words: if one token of a word is hidden, all are (Devlin et al.'s code, 2019; for Chinese Cui et al. 2019,
   section 3.1). Words are those that the prepared data marks: by the tokenizer's pieces, or with `data.words: jieba` by
   a segmenter.
-- N-grams: up to `ngrams` neighbours are hidden together, p(n) ~ 1/n (Joshi et al. 2020; Lan et al. 2020, section 4.1).
+- N-grams: up to `ngrams` neighbours are hidden together (Joshi et al. 2020), p(n) ~ 1/n (Lan et al. 2020, section 4.1).
 
 Special tokens are never hidden, never asked for, and never drawn as random tokens (in Devlin et al.'s code they are).
 """

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @dataclass(slots=True)
 class Batch:
     """What the model sees. `counts` says, before anything is computed, how many targets each loss term has here;
-    `tokens` how many tokens of the text it was made of."""
+    `tokens` how many positions are read, what frames the text included and padding not."""
 
     tensors: dict[str, Tensor]
     counts: dict[str, int]

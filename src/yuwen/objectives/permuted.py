@@ -26,7 +26,7 @@ from yuwen.nn import LinearCrossEntropy
 from yuwen.nn.cross_entropy import IGNORE
 from yuwen.objectives import carry
 from yuwen.objectives.masked import told
-from yuwen.objectives.noise import packed
+from yuwen.objectives.noise import choose, packed
 from yuwen.objectives.objective import Batch, Term
 from yuwen.objectives.vocabulary import Vocabulary
 
@@ -96,7 +96,8 @@ class PermutedObjective:
 
     def _told(self, ordinary_BT: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Bool [B, T]: which tokens are told. The ordinary tokens of a row are cut into stretches of one_in x L, and of
-        each a span of L is told; of a last, shorter stretch as many as are its share."""
+        each a span of L is told; of a last, shorter stretch as many as are its share. A row too short for any share
+        tells one."""
         (B, T), one_in = ordinary_BT.shape, self.config.one_in
         tokens_B1 = ordinary_BT.sum(1, keepdims=True)
         most = -(-T // one_in)
@@ -113,4 +114,6 @@ class PermutedObjective:
         np.add.at(steps_BX, (rows, (first_BS + lengths_BS)[rows, spans]), -1)
         inside_BX = np.cumsum(steps_BX, axis=1) > 0
         number_BT = np.cumsum(ordinary_BT, axis=1) - 1
-        return np.take_along_axis(inside_BX, np.maximum(number_BT, 0), axis=1) & ordinary_BT
+        told_BT = np.take_along_axis(inside_BX, np.maximum(number_BT, 0), axis=1) & ordinary_BT
+        silent_B = ordinary_BT.any(1) & ~told_BT.any(1)
+        return told_BT | choose(rng, ordinary_BT, silent_B.astype(np.int64)) if silent_B.any() else told_BT

@@ -72,7 +72,7 @@ class SentencePairs:
             batch["keep"] = torch.from_numpy(keep_BT)
         batch["answers"] = torch.from_numpy(answers_B)
         counts = {"masked": int((masked.targets != IGNORE).sum()), self.name: B}
-        return Batch(batch, counts, tokens=ids_BT.size)
+        return Batch(batch, counts, tokens=int(keep_BT.sum()))
 
     def loss(self, model: Encoder, batch: Batch, state: dict[str, Any]) -> Mapping[str, Term]:
         held = batch.tensors

@@ -51,7 +51,6 @@ class Vocabulary:
     sep: int | None
     mask: int | None
     end: int | None
-    special: frozenset[int]
     sentinels: tuple[int, ...]
     ordinary: np.ndarray  # int64, ascending: every id that is no special token
     is_ordinary: np.ndarray  # bool by id
@@ -70,7 +69,6 @@ class Vocabulary:
             sep=tokenizer.id_of("sep_token"),
             mask=tokenizer.mask_id,
             end=tokenizer.end_id,
-            special=tokenizer.special_ids,
             sentinels=tuple(id for _, id in numbered),
             ordinary=np.flatnonzero(is_ordinary),
             is_ordinary=is_ordinary,

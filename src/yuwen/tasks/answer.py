@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 
 from yuwen.errors import UserError
-from yuwen.tasks.contract import Input, Pooling, Usable, documents, place, refuse, tokenizer_of
+from yuwen.tasks.contract import Input, Pooling, Usable, documents, need_decoder, place, refuse, tokenizer_of
 from yuwen.tasks.copying import Copier, Copy, copy, ends
 from yuwen.tasks.embed import Embedder
 from yuwen.tasks.ids import asked
@@ -52,6 +52,7 @@ def answer(
     if loaded.encoder:
         refuse("answer", "an encoder", window=window, raw=raw, prompt=prompt, language=language)
         return _nearest_sentences(Embedder(loaded, pooling), inputs, context)
+    need_decoder(loaded, "answer")
     refuse("answer", "a decoder", pooling=pooling)
     if window is not None and window < 16:
         raise UserError(f"window={window}: a window has 16 tokens at least")

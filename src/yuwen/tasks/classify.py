@@ -24,7 +24,7 @@ from yuwen.errors import UserError
 from yuwen.tasks.batches import chunks
 from yuwen.tasks.calibrate import CONTENT_FREE, calibrate, prior
 from yuwen.tasks.centroids import classify_by_centroids
-from yuwen.tasks.contract import Input, Pooling, Usable, documents, place, refuse
+from yuwen.tasks.contract import Input, Pooling, Usable, documents, need_decoder, place, refuse
 from yuwen.tasks.ids import fits, with_answers
 from yuwen.tasks.language import known
 from yuwen.tasks.prompts import Prompt, language_for
@@ -79,6 +79,7 @@ def classify(
         return classify_by_centroids(
             loaded, inputs, names, found, pooling=pooling, blend=blend, label_prompt=label_prompt, language=language
         )
+    need_decoder(loaded, "classify")
     refuse("classify", "a decoder", pooling=pooling, blend=blend, label_prompt=label_prompt)
     if (normalise or "mean") not in NORMALISE:
         raise UserError(f"normalise={normalise!r} is not one of {', '.join(NORMALISE)}")

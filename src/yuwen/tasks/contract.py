@@ -61,13 +61,19 @@ def tokenizer_of(loaded: Usable) -> Tokenizer:
 
 
 def need_decoder(loaded: Usable, task: str) -> None:
-    """UserError for an encoder, which reads text but writes none, and for a model trained to tell classes."""
+    """UserError for a model that does not continue text: one trained to tell classes, an encoder, which writes
+    nothing, and an encoder–decoder, which writes a target for a source."""
     if loaded.classifier is not None:
         raise UserError(f"{loaded.path}: {task} needs a model that writes, and this one tells classes: use classify")
     if loaded.encoder:
         raise UserError(
             f"{loaded.path}: {task} needs a model that writes, and {loaded.family} only reads: give a decoder "
             "(llama, qwen3, gemma3 …)"
+        )
+    if loaded.model.config.reads == "pairs":
+        raise UserError(
+            f"{loaded.path}: {task} needs a model that continues text, and {loaded.family} answers a source as it was "
+            "trained to: yuwen generate asks it"
         )
 
 

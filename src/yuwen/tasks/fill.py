@@ -44,7 +44,7 @@ def fill(loaded: Usable, inputs: Iterable[Input], *, top: int = 5) -> Iterator[d
 
 
 def _fill(loaded: Usable, inputs: Iterable[Input], top: int) -> Iterator[dict[str, Any]]:
-    prepared = ((document.text, _ids(loaded, document.text, place(document))) for document in documents(inputs))
+    prepared = ((document.text, masked_ids(loaded, document.text, place(document))) for document in documents(inputs))
     for chunk in chunks(prepared, _CHUNK):
         batches = padded_batches([len(ids) for _, ids in chunk], _TOKENS)
         found = in_order([ids for _, ids in chunk], batches, lambda batch: _words(loaded, batch, top))
@@ -55,7 +55,8 @@ def _fill(loaded: Usable, inputs: Iterable[Input], top: int) -> Iterator[dict[st
             yield {"input": text, "text": whole, "masks": masks}
 
 
-def _ids(loaded: Usable, text: str, where: str) -> list[int]:
+def masked_ids(loaded: Usable, text: str, where: str) -> list[int]:
+    """The ids of a text with masks, framed. UserError, naming `where`, for one that cannot be filled."""
     tokenizer = tokenizer_of(loaded)
     assert tokenizer.mask_id is not None
     own = tokenizer.decode([tokenizer.mask_id], skip_special=False).strip()

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from yuwen.errors import UserError
-from yuwen.tasks.contract import Input, Usable, documents, place, refuse, tokenizer_of
+from yuwen.tasks.contract import Input, Usable, documents, need_decoder, place, refuse, tokenizer_of
 from yuwen.tasks.copying import Copier, copy, ends, occurrences, step
 from yuwen.tasks.ids import asked
 from yuwen.tasks.language import known
@@ -58,6 +58,7 @@ def tag(
         if not found:
             raise UserError(f"{loaded.path}: an encoder tags by examples: give --shots, a file of tagged texts")
         return tag_by_nearest_word(loaded, inputs, names, found)
+    need_decoder(loaded, "tag")
     tagger = _Tagger(loaded, names, found, Prompt.of("tag", prompt), bool(raw), known(language))
     return ({"input": document.text, "spans": tagger(document)} for document in documents(inputs))
 

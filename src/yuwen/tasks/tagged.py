@@ -70,6 +70,8 @@ def _from_columns(row: Document) -> Tagged:
     for token, tag in zip(row.fields["tokens"], row.fields["tags"], strict=True):
         start = row.text.index(token, at)
         at = start + len(token)
+        if not tag:
+            raise UserError(f"{place(row)}: {token!r} has no tag: write O where there is nothing to find")
         mark, label = tag[0], tag[2:]
         if mark == "O":
             open_ = False

@@ -153,8 +153,14 @@ def _generated(loaded: Usable, batch: list[Prompted], settings: SamplingConfig, 
     return generate(loaded.model, ids, settings, tokenizer=tokenizer, end_ids=loaded.end_ids, **more)
 
 
+def _is_message(said: Any) -> bool:
+    return isinstance(said, dict) and isinstance(said.get("role"), str)
+
+
 def _messages(document: Document, system: str | None) -> list[dict[str, Any]]:
-    messages = document.fields.get("messages") or [{"role": "user", "content": document.text}]
+    messages = document.fields.get("messages")
+    if not (isinstance(messages, list) and messages and all(_is_message(said) for said in messages)):
+        messages = [{"role": "user", "content": document.text}]
     if messages[-1]["role"] == "assistant":
         raise UserError(f"{place(document)}: the assistant speaks last here, so there is nothing to answer")
     if system is None:

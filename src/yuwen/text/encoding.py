@@ -72,7 +72,8 @@ def decode(
     """Decodes strictly, block by block; a byte order mark is dropped.
 
     Bytes that do not decode are told to `bad`, and become U+FFFD if it returns; without `bad`, UnicodeDecodeError.
-    At the first of them `instead(all before was ASCII)` may name another encoding to go on with from this block.
+    At the first of them `instead(all before was ASCII)` may name another encoding to go on with from this block
+    and what the last one left unfinished.
     """
     decoder = codecs.getincrementaldecoder(encoding)()
     taken, lines, ascii, first, asked = 0, 1, True, True, False
@@ -89,7 +90,7 @@ def decode(
                 if not asked:
                     asked = True
                     if (other := instead(ascii)) is not None:
-                        decoder, rest, pieces = codecs.getincrementaldecoder(other)(), block, []
+                        decoder, rest, pieces = codecs.getincrementaldecoder(other)(), bytes(error.object), []
                         continue
                 whole, start, end = bytes(error.object), error.start, error.end
                 good = codecs.decode(whole[:start], encoding)

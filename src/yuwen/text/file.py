@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,10 +76,11 @@ class File:
                 return b""
 
     def sample(self) -> list[str]:
-        """The first lines, roughly decoded, to recognise the format by; a last line that was cut off is left out."""
+        """The first lines, roughly decoded, to recognise the format by. A last line that was cut off is left out, if
+        there are others."""
         text = self.head.decode(self._encoding(), errors="replace").removeprefix("\ufeff")
         lines = text.split("\n")
-        return lines if len(self.head) < _HEAD else lines[:-1]
+        return lines if len(self.head) < _HEAD or len(lines) == 1 else lines[:-1]
 
     def text(self) -> Iterator[str]:
         """Its characters, block by block: as decode() says. A binary file is a problem, and yields nothing."""
@@ -141,3 +143,9 @@ def _mend(error: OSError) -> str:
     if isinstance(error, PermissionError):
         return "give yourself the right to read it (chmod +r), or leave it out"
     return "check the path"
+
+
+def natural(path: Path | str) -> list[tuple[int, str]]:
+    """A key to sort by: digits compare as numbers, so that part2 comes before part10."""
+    parts = re.split(r"(\d+)", str(path))
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

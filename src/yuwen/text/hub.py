@@ -9,6 +9,7 @@ from typing import Any
 
 from yuwen.config import nearest
 from yuwen.errors import UserError
+from yuwen.text.file import natural
 from yuwen.text.problem import notice
 
 _DATA = re.compile(r".*\.(txt|jsonl|ndjson|json|csv|tsv|parquet)(\.gz|\.zst)?$", re.IGNORECASE)
@@ -47,10 +48,15 @@ def fetch(source: str) -> list[tuple[Path, str]]:
         first = str(error).strip().splitlines()[0]
         raise UserError(f"{source}: {first}; check the name, and HF_TOKEN if the dataset is private") from None
     except Exception as error:
-        # No connection. The client has changed its HTTP library more than once, and lets the library's errors through.
-        if not isinstance(error, OSError) and type(error).__module__.split(".")[0] not in ("httpx", "httpx2"):
+        if not disconnected(error):
             raise
         raise UserError(f"{source}: cannot be fetched: {error}; check the connection and HF_ENDPOINT") from None
+
+
+def disconnected(error: Exception) -> bool:
+    """No connection, or one that was lost. The Hub's client has changed its HTTP library more than once, and lets that
+    library's errors through."""
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in ("httpx", "httpx2")
 
 
 def is_data(name: str) -> bool:
@@ -127,6 +133,7 @@ def _list(repository: str) -> list[str]:
     from huggingface_hub import HfApi, constants, snapshot_download
 
     if not constants.HF_HUB_OFFLINE:
-        return sorted(HfApi().list_repo_files(repository, repo_type="dataset"))
+        return sorted(HfApi().list_repo_files(repository, repo_type="dataset"), key=natural)
     folder = Path(snapshot_download(repository, repo_type="dataset", local_files_only=True))
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(names, key=natural)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from yuwen.errors import UserError
 
@@ -25,9 +24,6 @@ class Problem:
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.file, self.line, self.field) if part is not None)
         return f"{place}: {self.what}; {self.fix}"
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 Handle = Callable[[Problem], None]

@@ -140,12 +140,17 @@ def _text(value: Any, column: str) -> str:
         value = "\n".join(value)
     if not isinstance(value, str):
         raise Fault(column, "wrong type", f"the text is {kind(value)}, not a string", "quote it, or remove the row")
+    return _whole(value, column).strip()
+
+
+def _whole(value: str, column: str) -> str:
+    """The same string. Fault for one with half a character, which JSON can spell and no file hold."""
     try:
         value.encode()
-    except UnicodeEncodeError as error:  # JSON can spell halves of characters
+    except UnicodeEncodeError as error:
         what = f"character {error.start} is half of a surrogate pair (\\u{ord(value[error.start]):04x})"
         raise Fault(column, "broken character", what, "write the character itself, or remove it") from None
-    return value.strip()
+    return value
 
 
 def _label(value: Any, column: str) -> str:
@@ -157,7 +162,7 @@ def _label(value: Any, column: str) -> str:
         raise Fault(column, "wrong type", f"the label is {kind(value)}, not a word or a whole number", _GIVE_LABEL)
     if not value.strip():
         raise Fault(column, "no label", "the label is empty", _GIVE_LABEL)
-    return value.strip()
+    return _whole(value, column).strip()
 
 
 def _score(value: Any, column: str) -> float:

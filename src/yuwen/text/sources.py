@@ -5,16 +5,16 @@ from __future__ import annotations
 import difflib
 import glob
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from yuwen.disk import path_of
 from yuwen.errors import UserError
 from yuwen.text import readers, samples
 from yuwen.text.document import Document
 from yuwen.text.encoding import known
-from yuwen.text.file import File
+from yuwen.text.file import File, natural
 from yuwen.text.problem import Handle, counting, stop
 from yuwen.text.readers import side_by_side
 
@@ -81,7 +81,7 @@ def _documents(found: list[File], source: str, field: str | None) -> Iterator[Do
 
 
 def _paths(source: str) -> list[Path]:
-    path = Path(source).expanduser()
+    path = path_of(source)
     try:
         if path.is_dir():
             found = list(_inside(path))
@@ -98,7 +98,7 @@ def _paths(source: str) -> list[Path]:
             raise UserError(f"{source}: no such file or folder; {_nearest(path)}")
     except OSError as error:
         raise UserError(f"{error.filename or source}: cannot be read: {error.strerror}; check the path") from None
-    return sorted(found, key=_natural)
+    return sorted(found, key=natural)
 
 
 def _one(source: str) -> Path:
@@ -115,12 +115,6 @@ def _inside(folder: Path) -> Iterator[Path]:
     for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=False):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent, name) for name in names if not name.startswith("."))
-
-
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Digits compare as numbers, so that part2 comes before part10."""
-    parts = re.split(r"(\d+)", str(path))
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _nearest(path: Path) -> str:

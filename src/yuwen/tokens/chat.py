@@ -41,7 +41,7 @@ class Protector:
         if isinstance(value, str):
             return self._pattern.sub(lambda match: f"\ue000{_NONCE}:{self._specials.index(match[0])}\ue001", value)
         if isinstance(value, Mapping):
-            return {str(key): self.hide(item) for key, item in value.items()}
+            return {self.hide(str(key)): self.hide(item) for key, item in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.hide(item) for item in value]
         if value is None or isinstance(value, (bool, int, float)):

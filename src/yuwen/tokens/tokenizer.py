@@ -51,6 +51,16 @@ class Tokenizer:
         if self.unknown_id is None and getattr(backend.model, "unk_token", None) is not None:
             self.unknown_id = backend.token_to_id(backend.model.unk_token)
 
+    @functools.cached_property
+    def cuts_at_lines(self) -> bool:
+        """Whether a text may be cut before the first letter of a line, and its parts encoded apart, to the same ids.
+
+        Not so where every text gets a prefix (LLaMA 2), or where what follows an empty line decides how that is cut
+        (GPT-2).
+        """
+        whole, *parts = self.encode_batch(["一二。\nab cd.\n\nEf", "一二。\n", "ab cd.\n\n", "Ef"])
+        return np.array_equal(whole, np.concatenate(parts))
+
     @classmethod
     def load(cls, folder: Path | str) -> Tokenizer:
         """Opens any folder with a tokenizer.json. Raises UserError when a file is missing or malformed."""

@@ -17,7 +17,7 @@ def keep_freed_memory() -> None:
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # absent from other C libraries
         if mallopt is not None:
-            mallopt(_MMAP_THRESHOLD, 1 << 30)
+            mallopt(_MMAP_THRESHOLD, 1 << 30) or mallopt(_MMAP_THRESHOLD, 32 << 20)  # the most before glibc 2.35
             mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
             mallopt(_TOP_PAD, 1 << 26)
 

@@ -11,9 +11,10 @@ it made before it was interrupted, step by step.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
-from yuwen.training.logging import read_metrics
+from yuwen.training.logging import cut_back, read_metrics
 from yuwen.training.processes import Processes
 from yuwen.training.progress import Progress
 
@@ -35,6 +36,8 @@ class Plans:
     def begin(self, step: int) -> None:
         """Takes up the plans that were made after `step`; a fresh start has none."""
         if step:
+            if self._processes.first:
+                cut_back(self._file, sys.maxsize)  # a line that a full disk tore, before another is written behind it
             self._before = {line["step"]: line["total_steps"] for line in read_metrics(self._file)}
         elif self._processes.first:
             self._file.unlink(missing_ok=True)
@@ -45,6 +48,8 @@ class Plans:
         `seconds` were spent in all; an evaluation, of which there is one at the end and one `every` so many steps,
         takes `evaluation` seconds.
         """
+        if progress.fixed:
+            return False
         if not progress.total_steps:
             self._timed.append(took)
             timed = self._timed[_WARM:]
@@ -69,7 +74,7 @@ class Plans:
 
     def _due(self, progress: Progress, seconds: float) -> bool:
         """Is half of the present plan's time spent, or half of its steps, and enough left for another?"""
-        if progress.fixed or progress.step < max(self._before, default=0):
+        if progress.step < max(self._before, default=0):
             return False
         late = seconds >= (progress.planned_seconds + self.budget) / 2
         early = 2 * progress.step >= progress.planned_at + progress.total_steps

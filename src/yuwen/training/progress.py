@@ -11,7 +11,7 @@ class Progress:
 
     A budget in minutes was last planned at step `planned_at`, `planned_seconds` into the run; `fixed` is a number of
     steps that somebody gave it instead. `best_loss` is the lowest validation loss, in nats a target, `since_best`
-    evaluations ago.
+    evaluations ago; the last took `evaluation_seconds`.
     """
 
     step: int = 0
@@ -21,6 +21,7 @@ class Progress:
     fixed: bool = False
     tokens: int = 0
     seconds: float = 0.0
+    evaluation_seconds: float = 0.0
     best_loss: float = float("inf")
     since_best: int = 0
     best_saved: float = float("inf")

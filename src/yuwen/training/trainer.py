@@ -33,9 +33,9 @@ class TrainConfig(Config):
     `steps`, `minutes` or `flops`: a budget in minutes is turned into steps after the first few, and again halfway
     through what is left (`plan`); one in floating point operations (forward and backward) before the first.
     `batch_tokens` is the whole batch of one step over all processes; `micro_tokens` bounds what one process computes at
-    a time (0: all at once). `evaluate_every`, `sample_every`, `checkpoint_every` and `log_every` count steps (0: only
-    at the end). `patience` ends a run after so many evaluations without a better one (0: never); each better one is
-    then saved. Given with another budget, `steps` are what an earlier start made of that.
+    a time (0: all at once). `log_every`, `evaluate_every`, `sample_every` and `checkpoint_every` count steps (0, which
+    `log_every` cannot be: only at the end). `patience` ends a run after so many evaluations without a better one (0:
+    never); each better one is then saved. Given with another budget, `steps` are what an earlier start made of that.
     """
 
     steps: int = Field(default=0, ge=0)
@@ -160,7 +160,7 @@ class Trainer:
                 step = self._step(factor)
                 seconds = time.perf_counter() - began
                 if self.plans is not None and self.plans.after(
-                    progress, seconds, self._seconds(), self._evaluation_seconds, config.evaluate_every
+                    progress, seconds, self._seconds(), progress.evaluation_seconds, config.evaluate_every
                 ):
                     self.hooks.planned(progress.total_steps)
                 last = self.finished
@@ -221,12 +221,10 @@ class Trainer:
         rng = np.random.default_rng([self.config.seed, self.loader.position, self.processes.rank])
         return self.learner.objective.prepare(samples, rng)
 
-    _evaluation_seconds = 0.0
-
     def _evaluate(self) -> dict[str, float]:
         began = time.perf_counter()
         metrics = dict(self.hooks.evaluate())
-        self._evaluation_seconds = time.perf_counter() - began
+        self.progress.evaluation_seconds = time.perf_counter() - began
         if "valid_loss" in metrics:
             metrics["valid_loss"] = self.processes.first_says(metrics["valid_loss"])  # all must decide alike
             progress = self.progress
@@ -246,7 +244,7 @@ class Trainer:
             **{f"loss_{name}": value for name, value in parts.items()},
             "lr": factor * self.learner.optimizers.config.lr,
             "grad_norm": step.gradient_norm,
-            "tokens_per_second": round(self.config.batch_tokens / seconds, 1),
+            "tokens_per_second": round(step.tokens / seconds, 1),
         }
 
     def _report(self, log: MetricsLog | None, metrics: dict[str, Any]) -> None:

@@ -115,6 +115,19 @@ def test_a_table_of_contents_of_a_gigabyte(tmp_path: Path) -> None:
     refused(path, "its table of contents claims 1,073,741,824 bytes")
 
 
+def test_one_that_says_so_elsewhere(tmp_path: Path) -> None:
+    """In zip64 the table's size stands in a record before the last one, which alone is believed."""
+    path = wheel(tmp_path, "a", {})
+    raw = path.read_bytes()
+    end = raw.rfind(b"PK\x05\x06")
+    record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, 1 << 30, 0)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, end, 1)
+    path.write_bytes(raw[:end] + record + locator + raw[end:])
+    refused(path, "its table of contents claims 1,073,741,824 bytes")
+    path.write_bytes(raw[:end] + locator + raw[end:])
+    refused(path, "no table of contents where its end says")
+
+
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     changes=st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=3),

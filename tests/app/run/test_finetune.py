@@ -71,6 +71,14 @@ def test_a_label_that_a_word_tells_is_learnt(family: str, capsys: pytest.Capture
     assert logged[-1]["valid_loss"] < 0.3 < logged[1]["loss"]
 
 
+def test_rows_are_counted_by_what_they_hold(tmp_path: Path) -> None:
+    budget = ["train.steps=0", "train.flops=5e9", "data.length=64", "train.batch_tokens=2048"]
+    summary = train(recipe(*fresh("bert"), FIELDS, *budget), Path("run"), quiet=True)
+    assert summary.flops_per_token is not None and summary.steps > 20
+    assert summary.flops_per_token * summary.tokens == pytest.approx(5e9, rel=0.1)
+    assert summary.tokens < 0.8 * summary.steps * 2048  # rows are shorter than they may be
+
+
 def test_from_text_alone_to_an_exported_classifier(capsys: pytest.CaptureFixture[str]) -> None:
     train(recipe(*fresh("bert"), "objective.name=masked", "train.steps=4"), Path("text"), quiet=True)
     tuning = ["model.from=text", "tokenizer={}", FIELDS, "objective.name=classify", "model.dropout=0.1"]
@@ -127,6 +135,7 @@ def test_a_tokenizer_that_the_model_did_not_learn_with_is_refused() -> None:
     for overrides, message in (
         (["tokenizer={from: x}"], "model.from learnt with another tokenizer"),
         (["tokenizer.kind=bpe"], "model.from brings a tokenizer as it is"),
+        (["model.family=roberta"], "model.from=text is a bert: leave model.family out"),
     ):
         with pytest.raises(UserError, match=message):
             train(recipe(*tuning, *overrides), Path("run"), quiet=True)

@@ -96,6 +96,7 @@ def test_words_are_hidden_whole(text: Path) -> None:
         ("masked", [], {"fields": "text=en"}, "running text: leave --fields out"),
         ("contrastive", [], {"words": "jieba"}, "learns from rows: leave --field and --words out"),
         ("masked", [], {"words": "jeiba"}, "words=jeiba: one of pieces, jieba"),
+        ("causal", [], {"words": "jieba"}, "--words jieba is for objectives that hide whole words"),
     ],
 )
 def test_mistakes_are_named(text: Path, name: str, settings: list[str], options: dict[str, str], message: str) -> None:

@@ -17,6 +17,7 @@ from yuwen.app.run.recipe import parse_recipe
 from yuwen.app.run.train import train
 from yuwen.cli.main import run as command
 from yuwen.errors import UserError
+from yuwen.training.logging import cut_back, read_metrics
 
 LINE = "the cat sees a tree and runs home over the hill 二月春风似剪刀。\n"
 VALUES: dict[str, Any] = {
@@ -57,6 +58,28 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert len(told) == 1 and err.endswith(told[0] + "\n")
     assert "Traceback" not in err
     return told[0]
+
+
+def test_a_prompt_that_cannot_be_read_is_told_before_training(capsys: pytest.CaptureFixture[str]) -> None:
+    long = f"sample.prompts=['{'the hill ' * 4}']"
+    for family, said in (("qwen3", "the model's context 16"), ("bert", "longer than the 16 tokens"), ("t5", None)):
+        shape = [f"model={{family: {family}, layers: 1, width: 16, heads: 2}}"]
+        if said is None:  # distances have no end
+            assert command(["train", "small.yaml", "--out", "t5", *shape, long, "tokenizer.kind=bpe"]) == 0
+            capsys.readouterr()
+        else:
+            told = refused(capsys, "small.yaml", *shape, long)
+            assert "sample.prompts: 'the hill the hill th'" in told and said in told
+            assert not list(Path("runs/small").glob("metrics.jsonl"))
+
+
+def test_a_text_with_breaks_of_its_own_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [{"step": step, "prompt": "a", "text": f"{step}\u2028b\x85c"} for step in (1, 2, 3)]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    Path("samples.jsonl").write_text(text + '{"step": 4, "te', encoding="utf-8")
+    assert read_metrics(Path("samples.jsonl")) == lines
+    cut_back(Path("samples.jsonl"), 2)
+    assert read_metrics(Path("samples.jsonl")) == lines[:2]
 
 
 def test_from_text_to_a_model(capsys: pytest.CaptureFixture[str]) -> None:

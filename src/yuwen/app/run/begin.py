@@ -24,7 +24,7 @@ def fresh(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str] | None, wo
     UserError, before anything is allocated, for one that this machine's memory cannot train.
     """
     pad = tokenizer.end_id if tokenizer.pad_id is None else tokenizer.pad_id
-    config = recipe.model_config_for(tokenizer.size, pad or 0)  # a target begins with padding, as T5's
+    config = recipe.model_config_for(tokenizer.size, pad or 0, tokenizer.pad_id)  # a target begins with it, as T5's
     with torch.device("meta"):
         parameters = sum(p.numel() for p in build(config).parameters())
     refuse_too_large(recipe, config, parameters, world)

@@ -25,14 +25,15 @@ from yuwen.objectives import Batch, Objective
 _TRAINED = 3  # forward and backward, in forward passes
 
 
-def flops_per_token(model: nn.Module, objective: Objective, batch: Batch) -> float:
-    """Operations, forward and backward, per token of a batch such as the objective prepares."""
+def flops_per_token(model: nn.Module, objective: Objective, *batches: Batch) -> float:
+    """Operations, forward and backward, per token of batches such as the objective prepares."""
     state: dict[str, Any] = {}
     with torch.no_grad():
-        objective.loss(model, batch, state)  # what is carried from step to step is read from the second step on
+        objective.loss(model, batches[0], state)  # what is carried from step to step is read from the second step on
         with _counted(model) as products:
-            objective.loss(model, batch, state)
-    return _TRAINED * products.flops / batch.tokens
+            for batch in batches:
+                objective.loss(model, batch, state)
+    return _TRAINED * products.flops / sum(batch.tokens for batch in batches)
 
 
 class _Products(TorchDispatchMode):

@@ -12,8 +12,9 @@ from yuwen.app.run.recipe import Recipe, read_recipe
 from yuwen.errors import UserError
 from yuwen.training import Checkpoints
 
-# What may change when a run goes on: how long, what is written down, and how much is computed at a time (which changes
-# a step's rounding, no more, and may have to change after memory ran out); but nothing that a step computes.
+# What may change when a run goes on: how long, what is written down, and how much is computed at a time (which may
+# have to change after memory ran out: it changes a step's rounding, and what chance hides and drops); but nothing that
+# is decided.
 FREE = frozenset(
     f"train.{key}"
     for key in (

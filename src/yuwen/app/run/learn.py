@@ -24,12 +24,14 @@ from yuwen.interop import save_folder
 from yuwen.interop.fitting import assign
 from yuwen.models import Classifier, Model, shell
 from yuwen.models.inference import inference
+from yuwen.nn import Attention, fused
 from yuwen.objectives import build_objective
 from yuwen.tokens import Tokenizer
 from yuwen.training import Hooks, Learner, Processes, Saved, Trainer, choose_precision
 from yuwen.training.logging import cut_back
 
-_COUNTED = 4  # samples of the batch whose operations are counted
+_COUNTED = 4  # samples of a batch whose operations are counted
+_GROUPS = 16  # batches of rows from which they are taken: each is of like length, and all together of many
 
 
 class Learning:
@@ -53,14 +55,26 @@ class Learning:
         dtype, why = choose_precision(recipe.train.precision)
         compiled, why_compiled = _compiles(recipe.train.compile)
         say(f"computing in {str(dtype).removeprefix('torch.')} ({why}), {why_compiled}")
+        attends = any(isinstance(part, Attention) for part in model.modules())
+        if compiled and dtype == torch.bfloat16 and attends and (reason := fused.prepare()) is not None:
+            say(f"attention without its own kernel, which is slower: {reason}")
         micro_batches, _ = recipe.train.micro_batches(processes.world)
         samples = recipe.train.batch_tokens // recipe.data.length // micro_batches
         objective = build_objective(recipe.objective, tokenizer, model.config.reads)
         source = feed.source(samples)
-        self._first = objective.prepare(source.samples(np.arange(min(samples, _COUNTED))), np.random.default_rng(0))
+        groups, few = _GROUPS if objective.rows else 1, min(samples, _COUNTED)
+        spread = (
+            np.linspace(0, samples - 1, few).astype(int) if objective.rows else np.arange(few)
+        )  # shortest to longest
         self._objective = objective
-        # counted now only where the budget asks: PyTorch takes a second to make ready for it
-        self.recipe = _in_steps(recipe, self.flops_per_token, say) if recipe.train.flops else recipe
+        self._counted = [
+            objective.prepare(source.samples(start + spread), np.random.default_rng(start))
+            for start in range(0, groups * samples, samples)
+        ]
+        self._tokens_per_sample = sum(batch.tokens for batch in self._counted) / (groups * few)
+        self.recipe = recipe
+        if recipe.train.flops:  # counted now only where the budget asks: PyTorch takes a second to make ready for it
+            self.recipe = _in_steps(recipe, self._flops_per_step(), say)
         self.validation = feed.validation(objective, tokenizer, samples)
         self.speak = speaker(model, tokenizer, recipe.sample, run)
         if self.speak is None and recipe.sample.prompts:
@@ -84,7 +98,11 @@ class Learning:
     def flops_per_token(self) -> float:
         """Operations of one token, forward and backward; the model is as it was, in training or not."""
         with inference(self.model):  # and so not within compiled blocks, where nobody could count
-            return flops_per_token(self.model, self._objective, self._first)
+            return flops_per_token(self.model, self._objective, *self._counted)
+
+    def _flops_per_step(self) -> float:
+        samples = self.recipe.train.batch_tokens // self.recipe.data.length  # of which rows hold less than the length
+        return self.flops_per_token * self._tokens_per_sample * samples
 
     def resume(self, saved: Saved) -> None:
         """Takes up where a checkpoint stands; train.steps may have been raised since."""
@@ -142,13 +160,13 @@ def _compiles(asked: str) -> tuple[bool, str]:
     return bool(verdict), f"compiled: {verdict.reason}" if verdict else f"eager: {verdict.reason}"
 
 
-def _in_steps(recipe: Recipe, flops_per_token: float, say: Callable[[str], None]) -> Recipe:
+def _in_steps(recipe: Recipe, flops_per_step: float, say: Callable[[str], None]) -> Recipe:
     """The recipe with the number of steps that a budget in operations comes to."""
     train = recipe.train
     if not train.flops or train.steps:
         return recipe
-    steps = max(1, int(train.flops / (flops_per_token * train.batch_tokens)))
-    say(f"{train.flops:g} operations are {steps} steps here, of {flops_per_token * train.batch_tokens:.3g} each")
+    steps = max(1, int(train.flops / flops_per_step))
+    say(f"{train.flops:g} operations are {steps} steps here, of {flops_per_step:.3g} each")
     return _with_steps(recipe, steps)
 
 

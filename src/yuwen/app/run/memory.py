@@ -7,6 +7,7 @@ from typing import Any
 from yuwen.app.machine import resources
 from yuwen.app.run.recipe import Recipe
 from yuwen.errors import UserError
+from yuwen.objectives import OBJECTIVES
 from yuwen.training import choose_precision
 from yuwen.training.memory import activations_bytes, fitting_tokens, smaller_micro_batches, weights_bytes
 
@@ -21,7 +22,7 @@ def refuse_too_large(recipe: Recipe, config: Any, parameters: int, world: int) -
     if needed <= free:
         return
     fits = fitting_tokens(config, share, length, element, free - fixed)
-    mend = f"set train.micro_tokens={fits}" if fits else "choose a smaller model.width, model.layers or data.length"
+    mend = _mend(recipe, fits, world) or "choose a smaller model.width, model.layers or data.length"
     raise UserError(
         f"this needs about {needed / 2**30:.1f} GiB ({parameters:,} parameters, {tokens} tokens at a time) and "
         f"{free / 2**30:.1f} GiB are free: {mend}"
@@ -35,8 +36,24 @@ def out_of_memory(error: BaseException, recipe: Recipe, world: int) -> UserError
     now = recipe.train.micro_batches(world)[1]
     sizes = smaller_micro_batches(recipe.train.batch_tokens // world, recipe.data.length)
     half = next((tokens for tokens in sizes if tokens <= now // 2), 0)
-    mend = f"set train.micro_tokens={half} (now {now})" if half else "choose a smaller model.width or model.layers"
-    return UserError(f"out of memory: {mend}")
+    mend = _mend(recipe, half, world)
+    return UserError(
+        f"out of memory: {f'{mend} (now {now})' if mend else 'choose a smaller model.width or model.layers'}"
+    )
+
+
+def _mend(recipe: Recipe, tokens: int, world: int) -> str:
+    """The setting by which a process computes so many tokens at a time; empty where this objective takes no fewer."""
+    assert recipe.objective is not None
+    if recipe.objective.name == "next_sentence" and tokens < 2 * recipe.data.length:
+        return ""  # what does not follow is taken from another window
+    if not tokens:
+        return ""
+    if any(
+        kind.together for kind in OBJECTIVES[recipe.objective.name]
+    ):  # never in parts, and a smaller batch is another task
+        return f"set train.batch_tokens={tokens * world}, an easier task,"
+    return f"set train.micro_tokens={tokens}"
 
 
 _REFUSED = ("can't allocate memory", "not enough memory", "out of memory")  # PyTorch's allocators, by platform

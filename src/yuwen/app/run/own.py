@@ -76,11 +76,11 @@ def fit(
 
 
 def model_settings(
-    name: str, values: Mapping[str, Any], objective: str | None, length: int, start: int
+    name: str, values: Mapping[str, Any], objective: str | None, length: int, start: int, padding: int | None
 ) -> dict[str, Any]:
     """The settings of a fresh model with what a recipe leaves out and data or objective decide."""
     kind = FAMILIES[name].config
-    default = {"context": None if kind.CARRIES else length, "start": start or None}
+    default = {"context": None if kind.CARRIES else length, "start": start or None, "padding": padding}
     settings = {key: value for key, value in default.items() if key in kind.model_fields and value is not None}
     if issubclass(kind, EncoderConfig) and objective is not None:
         heads = _HEADS.get(objective, frozenset())

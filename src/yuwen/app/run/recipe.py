@@ -96,18 +96,20 @@ class Recipe(Config):
                 raise ValueError(f"{key}={value!r} is no finite number")
         return model
 
-    def model_config_for(self, vocabulary: int, start: int = 0) -> ModelConfig:
+    def model_config_for(self, vocabulary: int, start: int = 0, padding: int | None = None) -> ModelConfig:
         """The model's settings for a tokenizer of that size: the vocabulary is rounded up to a multiple of 64.
 
-        What else the recipe leaves out follows from the data and the objective: the context, the heads, and `start`,
-        the token that a target begins with.
+        What else the recipe leaves out follows from the data and the objective: the context, the heads, and from
+        the tokenizer `start`, the token that a target begins with, and `padding`, which counts no position.
         """
         values = {k: v for k, v in self.model.items() if k not in ("family", "from")}
         asked = values.setdefault("vocabulary", -(-vocabulary // 64) * 64)
         if isinstance(asked, int) and asked < vocabulary:
             raise UserError(f"model.vocabulary={asked} is smaller than the tokenizer's {vocabulary}: leave it out")
         objective = None if self.objective is None else self.objective.name
-        return parse_config(self.family, model_settings(self.family, values, objective, self.data.length, start))
+        return parse_config(
+            self.family, model_settings(self.family, values, objective, self.data.length, start, padding)
+        )
 
     def settled(self, config: ModelConfig) -> Recipe:
         """The recipe with what a model of these settings brings: its own objective where none is named, and the special
@@ -168,6 +170,8 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise UserError(f"{where}: not YAML: {getattr(error, 'problem', None) or 'cannot be read'}") from None
+    except ValueError as error:  # a date that there is not
+        raise UserError(f"{path}: a value cannot be read as YAML ({error}): quote it") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: a recipe is a mapping of sections such as data: and train:")
     return parse_recipe(merge(values, overrides), str(path))
@@ -218,7 +222,7 @@ def merge(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]
             place = inner
         try:
             place[key] = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # ValueError: a date that there is not
             raise UserError(f"{path}={text!r}: the value cannot be read as YAML: quote it") from None
     return merged
 
@@ -245,8 +249,9 @@ def _possible(recipe: Recipe) -> None:
         raise UserError(f"train.micro_tokens={train.micro_tokens} must divide train.batch_tokens={train.batch_tokens}")
     if train.patience and not (recipe.data.valid and train.evaluate_every):
         raise UserError("train.patience waits for evaluations: set data.valid and train.evaluate_every")
-    if int(recipe.model.get("context") or length) < length:
-        raise UserError(f"model.context={recipe.model['context']} is shorter than data.length={length}")
+    context = recipe.model.get("context")
+    if isinstance(context, int) and context < length:
+        raise UserError(f"model.context={context} is shorter than data.length={length}")
     if isinstance(recipe.data.valid, str) and recipe.data.valid.startswith("hash:"):
         hash_share(recipe.data.valid)
     if not isinstance(recipe.data.valid, str) and not 0 <= recipe.data.valid < 1:

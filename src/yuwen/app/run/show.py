@@ -78,6 +78,8 @@ def show(
         raise UserError(f"{name} learns from running text: leave --fields out")
     if columns is not None and (field is not None or words != "pieces"):
         raise UserError(f"{name} learns from rows: leave --field and --words out, --fields names their columns")
+    if known(words) != "pieces" and not getattr(config.objective, "whole_words", False):
+        raise UserError(f"--words {words} is for objectives that hide whole words, such as masked whole_words=true")
     text = _beginning(corpus(data, field=columns.first if columns else field, encoding=encoding))
     cutter, origin = _tokenizer(tokenizer, text, special_tokens(name, reads))
     objective = build_objective(config.objective, cutter, reads)

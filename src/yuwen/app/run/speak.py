@@ -9,26 +9,37 @@ from typing import Any
 from yuwen.app.loading.load import Loaded
 from yuwen.app.run.recipe import SampleConfig
 from yuwen.data import Frame
-from yuwen.generation import generate
+from yuwen.errors import UserError
+from yuwen.generation import check_prompt, generate
 from yuwen.models import Encoder, EncoderDecoder, LeftToRight
 from yuwen.models.inference import inference
 from yuwen.objectives import Vocabulary
-from yuwen.tasks.fill import MASK, fill
+from yuwen.tasks.fill import MASK, fill, masked_ids
 from yuwen.tokens import Tokenizer
 
 Said = list[tuple[str, str]]  # prompt, and what the model made of it
 
 
 def speaker(model: Any, tokenizer: Tokenizer, config: SampleConfig, run: Path) -> Callable[[], Said] | None:
-    """What answers the recipe's prompts with the model as it is then; None for a model that writes nothing."""
+    """What answers the recipe's prompts with the model as it is then; None for a model that writes nothing.
+
+    UserError for a prompt that it cannot read: now, not when there is something to lose.
+    """
     prompts = [prompt for prompt in config.prompts if tokenizer.encode(prompt)]
-    if isinstance(model, LeftToRight):
-        return lambda: _written(model, tokenizer, config, prompts, [tokenizer.encode(prompt) for prompt in prompts])
-    if isinstance(model, EncoderDecoder):
-        sources = [_source(prompt, tokenizer) for prompt in prompts]
-        return lambda: _written(model, tokenizer, config, prompts, sources)
+    if isinstance(model, LeftToRight | EncoderDecoder):
+        framed = _source if isinstance(model, EncoderDecoder) else _beginning
+        ids = [framed(prompt, tokenizer) for prompt in prompts]
+        for prompt, row in zip(prompts, ids, strict=True):
+            try:
+                check_prompt(row, model.config.context, model.config.vocabulary)
+            except UserError as error:
+                raise UserError(f"sample.prompts: {prompt[:20]!r}: {error}") from None
+        return lambda: _written(model, tokenizer, config, prompts, ids)
     if isinstance(model, Encoder) and "masked" in model.heads and tokenizer.mask_id is not None:
-        return lambda: _filled(Loaded(str(run), run, model, tokenizer), prompts)
+        loaded, texts = Loaded(str(run), run, model, tokenizer), [_with_blank(prompt) for prompt in prompts]
+        for text in texts:
+            masked_ids(loaded, text, f"sample.prompts: {text[:20]!r}")
+        return lambda: _filled(loaded, texts)
     return None
 
 
@@ -41,6 +52,10 @@ def _written(
     return [(prompt, result.text) for prompt, result in zip(prompts, results, strict=True)]
 
 
+def _beginning(prompt: str, tokenizer: Tokenizer) -> list[int]:
+    return tokenizer.encode(prompt)
+
+
 def _source(prompt: str, tokenizer: Tokenizer) -> list[int]:
     """A source with a hole at its end, where such a model learnt to fill holes: T5's first sentinel, BART's mask."""
     frame, ids = Frame.of(tokenizer, "pairs"), tokenizer.encode(prompt, specials=True)
@@ -48,8 +63,12 @@ def _source(prompt: str, tokenizer: Tokenizer) -> list[int]:
     return [*frame.before, *ids, *([] if hole is None or hole in ids else [hole]), *frame.after]
 
 
-def _filled(loaded: Loaded, prompts: Sequence[str]) -> Said:
-    """The likeliest words for the blanks, of which a prompt without one has one at its end."""
-    texts = [prompt if MASK in prompt else prompt + MASK for prompt in prompts]
+def _with_blank(prompt: str) -> str:
+    """A prompt without a blank gets one at its end."""
+    return prompt if MASK in prompt else prompt + MASK
+
+
+def _filled(loaded: Loaded, texts: Sequence[str]) -> Said:
+    """The likeliest words for the blanks."""
     with inference(loaded.model):
         return [(text, f" → {row['text']}") for text, row in zip(texts, fill(loaded, texts, top=1), strict=True)]

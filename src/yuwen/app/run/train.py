@@ -66,7 +66,7 @@ def train(
             if saved is not None:
                 recipe = refuse_change(recipe, run)
             else:
-                _one_budget(recipe)
+                one_budget(recipe)
             job = _Job(recipe, run, processes, say, quiet)
             return job.execute(saved, started if preparation_counts else None)
         except (RuntimeError, MemoryError, OSError) as error:
@@ -168,6 +168,9 @@ class _Job:
             config = config_from_published(read_json(self.origin / "config.json"), str(self.origin / "config.json"))
             if config.COUNTS:
                 raise UserError(f"model.from: {start} was counted, and counts learn no further: leave model.from out")
+            named, given = family(config.MODEL_TYPE).name, self.recipe.model.get("family")
+            if given not in (None, named):
+                raise UserError(f"model.family={given}: model.from={start} is a {named}: leave model.family out")
             self.recipe = self.recipe.settled(config)
 
     def _learning(self, model: Model | Classifier, tokenizer: Tokenizer, feed: Feed, started: float | None) -> Learning:
@@ -244,7 +247,7 @@ class _Job:
                 "dropped": dict(meta.dropped),
             },
             tokenizer={
-                "kind": self.recipe.tokenizer.kind,
+                "kind": tokenizer.kind,
                 "size": tokenizer.size,
                 "bytes_per_token": round(meta.bytes / meta.tokens, 3),
             },
@@ -278,7 +281,8 @@ def _saved(run: Path, resume: str | None, say: Callable[[str], None]) -> Saved |
     return read(folder)
 
 
-def _one_budget(recipe: Recipe) -> None:
+def one_budget(recipe: Recipe) -> None:
+    """UserError for a recipe that says twice how long it takes."""
     given = [name for name in ("steps", "minutes", "flops") if getattr(recipe.train, name)]
     if len(given) > 1:
         zero = " or ".join(f"train.{name}=0" for name in given)

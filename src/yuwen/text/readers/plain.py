@@ -13,7 +13,7 @@ LONGEST = 1 << 24
 def read(file: File) -> Iterator[Document]:
     """The file in parts of at most 1 MiB (one part, if it has less than half of that), which joined are the file.
 
-    A part begins with a non-space character that follows a line break: there a tokenizer cuts the whole, too. All
+    A part begins with a non-space character that follows a line break: there most tokenizers cut the whole, too. All
     but the last have closing="none". Where such places are far apart parts are longer; a stretch of LONGEST
     characters without one is cut where it ends.
     """

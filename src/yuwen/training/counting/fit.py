@@ -40,8 +40,11 @@ def fit(
     if len(tokens) < config.order:
         raise UserError(f"{len(tokens)} tokens are fewer than model.order={config.order}: give more text")
     stages = count_grams(tokens, config.order, config.vocabulary, workspace)
-    say(f"{len(tokens):,} tokens counted: {len(stages[-1].run.keys):,} different {config.order}-grams")
+    different = len(stages[-1].run.keys)
     built = build_levels(stages, config.vocabulary, workspace)
+    if config.order > 1:  # without those that the end of the text cut short
+        different = built.sizes[-1]
+    say(f"{len(tokens):,} tokens counted: {different:,} different {config.order}-grams")
     smoothed = smooth(built, config.smoothing, config.discount, workspace)
     config = config.model_copy(update={"sizes": tuple(built.sizes)})
     with torch.device("meta"):
