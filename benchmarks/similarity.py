@@ -92,8 +92,8 @@ def materials(given: argparse.Namespace) -> tuple[dict[str, Path], Path, dict[st
 
 
 def own(given: argparse.Namespace, sentences: Path) -> tuple[Path, dict[str, Any]]:
-    """The run that learnt English from text alone, and what is to be known of it. One of
-    this recipe that is there is used."""
+    """The run that learnt English from text alone, and what is to be known of it. A run of this recipe
+    that is there is used."""
     run = given.work / f"own-{given.minutes:g}{'-choose' if given.choose else ''}"
     texts = [str(given.shared / "data" / "wikitext-2" / "train.txt"), str(sentences)]
     values = {"data": {"train": texts, "valid": 0, "length": 128}, **OWN}
@@ -105,12 +105,10 @@ def own(given: argparse.Namespace, sentences: Path) -> tuple[Path, dict[str, Any
     return run, {"minutes": given.minutes, **{key: summary[key] for key in kept}, "recipe": recipe}
 
 
-def taught(start: str, name: str, kind: str, file: Path, rows: int, seed: int, given: argparse.Namespace) -> Path:
+def taught(start: str, name: str, kind: str, file: Path, steps: int, seed: int, given: argparse.Namespace) -> Path:
     """The run that had those lessons."""
-    epochs = given.epochs.get(kind, EPOCHS[name][kind])
-    run = given.work / f"{name}-{kind}-{epochs:g}-{seed}{'-choose' if given.choose else ''}"
+    run = given.work / f"{name}-{kind}-{steps}-{seed}{'-choose' if given.choose else ''}"
     fields = {"text": "text"} if kind == "unsupervised" else {"anchor": "anchor", "positive": "positive"}
-    steps = math.ceil(epochs * rows / ROWS)
     values = {
         "data": {"train": str(file), "valid": 0, "length": LENGTH, "fields": fields},
         "model": {"from": start, "dropout": 0.1},
@@ -133,13 +131,14 @@ def start_result(name: str, given: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {**({"pretraining": told} if told else {}), "rows": counts, "before": score(str(start))}
     print(json.dumps({name: result["before"]}), flush=True)
     for kind in given.only:
-        runs = [taught(str(start), name, kind, files[kind], counts[kind], seed, given) for seed in given.seeds]
+        epochs = given.epochs.get(kind, EPOCHS[name][kind])
+        steps = math.ceil(epochs * counts[kind] / ROWS)
+        runs = [taught(str(start), name, kind, files[kind], steps, seed, given) for seed in given.seeds]
         scores = [score(run / "last") for run in runs]
-        told_epochs = given.epochs.get(kind, EPOCHS[name][kind])
         result[kind] = {
             "spearman": round(statistics.mean(scores), 4),
             "each": dict(zip(map(str, given.seeds), scores, strict=True)),
-            "epochs": told_epochs,
+            "epochs": epochs,
             "lr": read_recipe(runs[0] / "recipe.yaml").optimizer.lr,
             "changed": given.train,
         }

@@ -93,8 +93,7 @@ def framed(rows: Rows, frame: Frame) -> dict[str, np.ndarray]:
 
 
 def _share(one: int, other: int, room: int) -> tuple[int, int]:
-    """How much of two texts stays where the longer one is cut, token by token, until both fit; of two
-    as long the second."""
+    """How much of two texts stays where the longer one, or else the second, is cut token by token until both fit."""
     if one + other <= room:
         return one, other
     second = max(room - one, min(other, room // 2))

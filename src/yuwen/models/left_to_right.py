@@ -23,8 +23,7 @@ class Cache(Protocol):
         ...
 
     def truncate(self, length: int) -> bool:
-        """Forgets all but the first `length` positions; False if what they need is not held: then it
-        is of no more use."""
+        """Forgets all but the first `length` positions. False if what they need is not held: it is of no more use."""
         ...
 
 

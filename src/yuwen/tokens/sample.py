@@ -25,8 +25,7 @@ def pieces(texts: Iterable[str]) -> Iterator[str]:
 
 
 def bounded_sample(texts: Iterable[str], size: int) -> list[str]:
-    """The pieces with the smallest hashes, at most `size` UTF-8 bytes of them but one at least, in the order
-    they came.
+    """The pieces with the smallest hashes, at most `size` UTF-8 bytes of them or a single one, in the order they came.
 
     One pass, memory of the sample alone. The hash is of a piece's number in the stream, so that the sample is
     uniform, the same on every machine, and keeps repeated text as frequent as it is (bottom-k sampling, Cohen 2007).

@@ -73,7 +73,7 @@ def test_a_prompt_that_cannot_be_read_is_told_before_training(capsys: pytest.Cap
             assert not list(Path("runs/small").glob("metrics.jsonl"))
 
 
-def test_a_text_with_breaks_of_its_own_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_with_breaks_of_its_own_is_one_line() -> None:
     lines = [{"step": step, "prompt": "a", "text": f"{step}\u2028b\x85c"} for step in (1, 2, 3)]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     Path("samples.jsonl").write_text(text + '{"step": 4, "te', encoding="utf-8")

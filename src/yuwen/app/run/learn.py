@@ -19,13 +19,14 @@ from yuwen.app.run.flops import flops_per_token
 from yuwen.app.run.recipe import Recipe, write_recipe
 from yuwen.app.run.speak import speaker
 from yuwen.data import Loader
+from yuwen.data.loader import Source
 from yuwen.errors import UserError
 from yuwen.interop import save_folder
 from yuwen.interop.fitting import assign
 from yuwen.models import Classifier, Model, shell
 from yuwen.models.inference import inference
 from yuwen.nn import Attention, fused
-from yuwen.objectives import build_objective
+from yuwen.objectives import Batch, Objective, build_objective
 from yuwen.tokens import Tokenizer
 from yuwen.training import Hooks, Learner, Processes, Saved, Trainer, choose_precision
 from yuwen.training.logging import cut_back
@@ -62,16 +63,8 @@ class Learning:
         samples = recipe.train.batch_tokens // recipe.data.length // micro_batches
         objective = build_objective(recipe.objective, tokenizer, model.config.reads)
         source = feed.source(samples)
-        groups, few = _GROUPS if objective.rows else 1, min(samples, _COUNTED)
-        spread = (
-            np.linspace(0, samples - 1, few).astype(int) if objective.rows else np.arange(few)
-        )  # shortest to longest
         self._objective = objective
-        self._counted = [
-            objective.prepare(source.samples(start + spread), np.random.default_rng(start))
-            for start in range(0, groups * samples, samples)
-        ]
-        self._tokens_per_sample = sum(batch.tokens for batch in self._counted) / (groups * few)
+        self._counted, self._tokens_per_sample = _some(objective, source, samples)
         self.recipe = recipe
         if recipe.train.flops:  # counted now only where the budget asks: PyTorch takes a second to make ready for it
             self.recipe = _in_steps(recipe, self._flops_per_step(), say)
@@ -149,6 +142,18 @@ class Learning:
         self.recipe = _with_steps(self.recipe, steps)
         if self.processes.first:
             write_recipe(self.recipe, self.folder / "recipe.yaml")
+
+
+def _some(objective: Objective, source: Source, samples: int) -> tuple[list[Batch], float]:
+    """Some of what will be learnt from, and how many tokens a sample of it has: a few windows, which are all alike, or
+    rows from the shortest to the longest of several batches."""
+    groups, few = (_GROUPS if objective.rows else 1), min(samples, _COUNTED)
+    places = np.linspace(0, samples - 1, few).astype(np.int64) if objective.rows else np.arange(few)
+    batches = [
+        objective.prepare(source.samples(start + places), np.random.default_rng(start))
+        for start in range(0, groups * samples, samples)
+    ]
+    return batches, sum(batch.tokens for batch in batches) / (groups * few)
 
 
 def _compiles(asked: str) -> tuple[bool, str]:

@@ -37,23 +37,20 @@ def out_of_memory(error: BaseException, recipe: Recipe, world: int) -> UserError
     sizes = smaller_micro_batches(recipe.train.batch_tokens // world, recipe.data.length)
     half = next((tokens for tokens in sizes if tokens <= now // 2), 0)
     mend = _mend(recipe, half, world)
-    return UserError(
-        f"out of memory: {f'{mend} (now {now})' if mend else 'choose a smaller model.width or model.layers'}"
-    )
+    return UserError(f"out of memory: {mend} (now {now})" if mend else _SMALLER)
 
 
 def _mend(recipe: Recipe, tokens: int, world: int) -> str:
     """The setting by which a process computes so many tokens at a time; empty where this objective takes no fewer."""
     assert recipe.objective is not None
-    if recipe.objective.name == "next_sentence" and tokens < 2 * recipe.data.length:
-        return ""  # what does not follow is taken from another window
-    if not tokens:
+    name = recipe.objective.name
+    least = 2 * recipe.data.length if name == "next_sentence" else 1  # what does not follow is from another window
+    if tokens < least:
         return ""
-    if any(
-        kind.together for kind in OBJECTIVES[recipe.objective.name]
-    ):  # never in parts, and a smaller batch is another task
+    if any(kind.together for kind in OBJECTIVES[name]):  # never in parts, and a smaller batch is another task
         return f"set train.batch_tokens={tokens * world}, an easier task,"
     return f"set train.micro_tokens={tokens}"
 
 
+_SMALLER = "out of memory: choose a smaller model.width or model.layers"
 _REFUSED = ("can't allocate memory", "not enough memory", "out of memory")  # PyTorch's allocators, by platform

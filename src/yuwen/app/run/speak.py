@@ -27,8 +27,8 @@ def speaker(model: Any, tokenizer: Tokenizer, config: SampleConfig, run: Path) -
     """
     prompts = [prompt for prompt in config.prompts if tokenizer.encode(prompt)]
     if isinstance(model, LeftToRight | EncoderDecoder):
-        framed = _source if isinstance(model, EncoderDecoder) else _beginning
-        ids = [framed(prompt, tokenizer) for prompt in prompts]
+        answers = isinstance(model, EncoderDecoder)
+        ids = [_source(prompt, tokenizer) if answers else tokenizer.encode(prompt) for prompt in prompts]
         for prompt, row in zip(prompts, ids, strict=True):
             try:
                 check_prompt(row, model.config.context, model.config.vocabulary)
@@ -50,10 +50,6 @@ def _written(
         return []
     results = generate(model, ids, config.sampling(), tokenizer=tokenizer)
     return [(prompt, result.text) for prompt, result in zip(prompts, results, strict=True)]
-
-
-def _beginning(prompt: str, tokenizer: Tokenizer) -> list[int]:
-    return tokenizer.encode(prompt)
 
 
 def _source(prompt: str, tokenizer: Tokenizer) -> list[int]:
