@@ -108,7 +108,7 @@ def family_result(family: str, arguments: argparse.Namespace) -> dict[str, Any]:
     """Everything about one family."""
     held_out, source = HELD_OUT, REVIEWS
     if arguments.dev:
-        source, held_out = str(_training_side(arguments.work)), "hash:0.2"
+        source, held_out = str(_training_side(arguments.work)), f"hash:{arguments.dev:g}"
     run, told = pretrain(family, arguments, HELD_OUT)
     fresh = {"family": family, **SHAPES[family]}
     results: dict[str, Any] = {"pretraining": told, "tuning": _told(merge(TUNE, arguments.tune))}
@@ -175,7 +175,11 @@ def main() -> None:
     parser.add_argument("--pretrain", action="append", default=[], metavar="KEY=VALUE", help="of its recipe")
     parser.add_argument("--tune", action="append", default=[], metavar="KEY=VALUE", help="of the fine-tuning's recipe")
     parser.add_argument(
-        "--dev", action="store_true", help="a part of the training rows plays the test; nothing is written"
+        "--dev",
+        nargs="?",
+        type=float,
+        const=0.2,
+        help="the training rows below this hash play the test (0.2); nothing is written",
     )
     parser.add_argument("--work", type=Path, default=Path("runs/sentiment"), help="folder of the runs")
     parser.add_argument("--quiet", action="store_true")

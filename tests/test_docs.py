@@ -197,7 +197,8 @@ def test_recipes_take_the_settings_that_they_are_shown_with(page: Path) -> None:
             if after.startswith("yuwen: "):  # a mistake, and what is said to it
                 with pytest.raises(UserError) as error:
                     read_recipe(path, overrides(words))
-                assert after == f"yuwen: {error.value}".replace(str(path), "recipe.yaml")
+                shown = str(path.relative_to(ROOT)) if paths else "recipe.yaml"
+                assert after == f"yuwen: {error.value}".replace(str(path), shown)
             else:
                 read_recipe(path, overrides(words))
 

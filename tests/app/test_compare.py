@@ -69,6 +69,9 @@ def test_a_table_on_one_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(run["scored_bytes"] for run in result["runs"])
     curve = result["runs"][0]["curve"]
     assert [point["tokens"] for point in curve] == [128, 192] and curve[0]["flops"] < curve[1]["flops"]
+    losses = {run["recipe"]: run["losses"] for run in result["runs"]}
+    assert [point["tokens"] for point in losses["bert"]] == [128, 192]
+    assert all(point["valid_loss"] > 0 and point["seconds"] > 0 for point in losses["bert"])
     text = Path("out/compare.md").read_text(encoding="utf-8")
     assert text == table(result["rows"]) and "pseudo" in text and text.count("\n| ") == 4
     page = Path("out/compare.html").read_text(encoding="utf-8")

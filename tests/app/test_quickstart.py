@@ -81,4 +81,22 @@ def test_mistakes_are_told_before_anything_is_removed() -> None:
         quickstart("mine.txt", run=Path("run"), quiet=True, overrides=[*QUICK, "train.minutes=1"])
     with pytest.raises(UserError, match=r"absent\.txt"):
         quickstart("mine.txt", run=Path("run"), quiet=True, overrides=[*QUICK, "data.valid=absent.txt"])
-    assert Path("run/last").exists()
+    before = Path("run/summary.json").read_bytes()
+    with pytest.raises(UserError, match="GiB are free"):  # told when the model is about to be built
+        huge = ["model.layers=1000", "model.width=16384", "model.ffn=65536"]
+        quickstart("mine.txt", run=Path("run"), quiet=True, overrides=[*QUICK, *huge])
+    assert Path("run/last").exists() and Path("run/summary.json").read_bytes() == before
+    assert not Path("run.before").exists()
+
+
+def test_records_name_their_text_and_words_may_be_unknown() -> None:
+    rows = [{"id": n, "body": f"{n}. Spring wind cuts the leaves of willows."} for n in range(200)]
+    rows[-1]["body"] += " 二月春风似剪刀"  # held out, and of characters that the vocabulary lacks
+    Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    settings = [*QUICK, "data.field=body", "tokenizer.kind=char"]
+    found = quickstart("rows.jsonl", run=Path("run"), quiet=True, overrides=settings)
+    assert found["result"]["bits_per_byte"] is None and found["result"]["loss"] > 0
+    prompts = {
+        json.loads(line)["prompt"] for line in Path("run/samples.jsonl").read_text(encoding="utf-8").splitlines()
+    }
+    assert prompts == {f"{n}. Spring wind cuts the" for n in range(3)}

@@ -15,6 +15,7 @@ from tokenizers import models, normalizers, pre_tokenizers
 from yuwen.cli.main import run
 from yuwen.interop import save_folder
 from yuwen.models import build, parse_config
+from yuwen.tasks.prompts import VARIABLES, Prompt
 from yuwen.tokens import Tokenizer, TokenizerConfig, train
 
 TEXT = "从前有座山，山里有座庙。\nThe quick brown fox met Alice in Paris.\nLabel: positive\n类别：负面\n" * 30
@@ -220,10 +221,23 @@ def test_prompts_are_shown_and_replaced(folder: str, tmp_path: Path, capsys: pyt
     assert "has no prompt" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("language", ["zh", "en"])
+@pytest.mark.parametrize("task", VARIABLES)
+def test_a_prompt_that_was_saved_is_the_prompt(
+    task: str, language: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["apply", task, "--show-prompt", "--language", language]) == 0
+    mine = tmp_path / "mine.j2"
+    mine.write_text(capsys.readouterr().out, encoding="utf-8")
+    values = {name: name for name in VARIABLES[task]} | {"labels": ["a", "b"], "examples": []}
+    assert Prompt.of(task, mine).render(language, **values) == Prompt.of(task).render(language, **values)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["clasify", "M", "x"], "did you mean classify"),
+        (["clasify", "--show-prompt"], "did you mean classify"),
         (["embed"], "needs a MODEL"),
         (["embed", "M"], "give the inputs"),
         (["embed", "M", "x", "--file", "f"], "one of the two"),
@@ -236,6 +250,13 @@ def test_prompts_are_shown_and_replaced(folder: str, tmp_path: Path, capsys: pyt
         (["embed", "M", "x", "--query", "y"], "--query ranks"),
         (["embed", "M", "x", "--field", "y"], "--field names"),
         (["translate", "M", "x", "--label-prompt", "f"], "translate would ignore --label-prompt"),
+        (["embed", "M", "--file", "nothing.txt"], "nothing.txt: no such file"),
+        (["tag", "M", "x", "--shots", "nothing.txt"], "nothing.txt: no such file"),
+        (["answer", "M", "x", "--context", "nothing.txt"], "nothing.txt: no such file"),
+        (["similar", "M", "x", "--candidates", "nothing.txt"], "nothing.txt: no such file"),
+        (["extract", "M", "x", "--schema", "nothing.json"], "nothing.json: No such file"),
+        (["classify", "M", "x", "--prompt", "nothing.j2"], "nothing.j2: No such file"),
+        (["classify", "M", "x", "--label-prompt", "nothing.j2"], "nothing.j2: No such file"),
     ],
 )
 def test_mistakes_before_anything_is_loaded(
@@ -243,6 +264,12 @@ def test_mistakes_before_anything_is_loaded(
 ) -> None:
     assert run(["apply", *arguments]) == 2
     assert said in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_missing_file_leaves_nothing_behind(folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shots, out = tmp_path / "nothing.txt", tmp_path / "out.jsonl"
+    assert run(["apply", "tag", folder, "x", "--shots", str(shots), "--out", str(out)]) == 2
+    assert f"{shots}: no such file" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_mistakes_about_the_model(folder: str, reader: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,7 @@ def test_a_user_error_is_one_line(verb: Callable, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().err == "yuwen: a.jsonl:3: no field text: name it with data.field=body\n"
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EISDIR])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.EROFS, errno.ENOENT, errno.EISDIR, errno.EEXIST])
 def test_trouble_with_files_is_one_line(code: int, verb: Callable, capsys: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         raise OSError(code, os.strerror(code), "runs/a")
@@ -164,6 +164,31 @@ def test_a_reader_that_went_away_is_no_error() -> None:
     finally:
         os.close(writer)
     assert (result.returncode, result.stderr) == (141, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_under_stdout_is_one_line() -> None:
+    with Path("/dev/full").open("wb") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "yuwen.cli.main", "--help"], stdout=full, stderr=subprocess.PIPE, timeout=60
+        )
+    assert result.returncode == 2 and result.stderr.count(b"\n") == 1 and b"free some space" in result.stderr
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_a_closed_stream_is_as_good_as_nothing(closed: str) -> None:
+    result = subprocess.run(["sh", "-c", f'"{sys.executable}" -m yuwen.cli.main --help {closed}'], capture_output=True)
+    assert result.returncode == 0 and b"Traceback" not in result.stderr
+
+
+def test_a_tokenizer_takes_no_other_tokenizers_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "text.txt").write_text("语文是语言和文字。\n" * 20, encoding="utf-8")
+    command = ["tokenizer", "train", str(tmp_path / "text.txt"), "--vocab", "300", "--out", str(tmp_path / "out")]
+    assert main.run(command) == 0
+    before = (tmp_path / "out" / "tokenizer.json").read_bytes()
+    assert main.run([*command, "--kind", "char"]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert (tmp_path / "out" / "tokenizer.json").read_bytes() == before
 
 
 def test_undecodable_arguments_are_told_readably() -> None:

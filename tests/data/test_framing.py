@@ -33,6 +33,7 @@ def test_frames_by_how_a_model_reads(tokenizer_folder: Path, tmp_path: Path) -> 
     for reads in ("both", "permuted"):
         with pytest.raises(UserError, match="the tokenizer has no cls_token, which stands at an end of every text"):
             Frame.of(plain, reads)
+        assert Frame.of(plain, reads, partial=True) == Frame((), (), (), 0)
     described = json.loads((tokenizer_folder / "tokenizer.json").read_text())
     for n, token in enumerate(("[CLS]", "[SEP]", "[PAD]"), plain.size):
         described["added_tokens"].append({"id": n, "content": token, "single_word": False, "lstrip": False,

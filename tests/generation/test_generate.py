@@ -36,7 +36,7 @@ def test_greedy_equals_transformers(
 ) -> None:
     reference = theirs(published_model, tmp_path)
     sampling = GREEDY.model_copy(update={"repetition_penalty": penalty})
-    ours = generate(published_model, ids_of(tokenizer), sampling, tokenizer=tokenizer)
+    ours = generate(published_model, ids_of(tokenizer), sampling, tokenizer=tokenizer, end_ids=[tokenizer.end_id or 0])
     for prompt, generation in zip(ids_of(tokenizer), ours, strict=True):
         settings = transformers.GenerationConfig(
             do_sample=False,
@@ -144,6 +144,15 @@ def test_text_ends_before_a_stop_string_that_spans_tokens(tokenizer: Tokenizer) 
     assert generation.text == "".join(pieces) == "The dog sleeps."
     assert generation.finish_reason == "stop"
     assert tokenizer.decode(generation.ids).startswith("The dog sleeps.\n\nUser:")
+
+
+def test_a_special_token_can_be_what_stops_a_text(tokenizer: Tokenizer) -> None:
+    special = next(id for id in sorted(tokenizer.special_ids) if id not in tokenizer.stop_ids)
+    (name,) = tokenizer.pieces([special])
+    model = script([*tokenizer.encode("和尚"), special, *tokenizer.encode("山")], tokenizer.size)
+    sampling = SamplingConfig(temperature=0, max_tokens=50, stop=(name,))
+    (found,) = generate(model, [tokenizer.encode("山")], sampling, tokenizer=tokenizer)
+    assert (found.text, found.finish_reason, found.ids[-1]) == ("和尚", "stop", special)
 
 
 def test_a_beginning_of_a_stop_string_is_shown_when_the_text_ends_with_it(tokenizer: Tokenizer) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
 import torch
 from hypothesis import given
@@ -126,7 +128,9 @@ def test_sentences() -> None:
 
 def test_rows_with_a_context_of_their_own(one: Ready) -> None:
     row = Document("c\nq", "f.json", 4, fields={"context": CONTEXT, "question": "Who?", "answers": []})
-    assert next(answer(one, [row]))["input"] == "Who?"
+    found = next(answer(one, [row]))
+    assert found["input"] == "Who?" and found["context_hash"] == hashlib.sha256(CONTEXT.encode()).hexdigest()[:16]
+    assert "context_hash" not in next(answer(one, ["Who?"], context=CONTEXT))
     with pytest.raises(UserError, match="f.json:4: this row has a context of its own"):
         next(answer(one, [row], context="x"))
     with pytest.raises(UserError, match="nothing to answer from"):
@@ -163,6 +167,8 @@ def test_an_encoder_tags_as_its_nearest_examples(reads: Ready) -> None:
     assert rows[0]["spans"][0]["score"] == pytest.approx(1, abs=1e-5)
     with pytest.raises(UserError, match="an encoder tags by examples"):
         tag(reads, ["x"], labels=["PER"])
+    with pytest.raises(UserError, match="label 'DATE' is in no example"):
+        tag(reads, ["x"], labels=["PER", "DATE"], shots=TAGGED)
 
 
 def test_tagged_rows() -> None:
@@ -175,14 +181,25 @@ def test_tagged_rows() -> None:
     assert tagged([columns])[0].of("A") == ["北京大学"] and tagged([columns])[0].of("B") == ["1998"]
     assert isinstance(tagged(TAGGED)[1], Tagged)
     for fields, said in (
-        ({}, "no tags in this example"),
+        ({}, "this example is not tagged"),
+        ({"tags": ["O"]}, "this example is not tagged"),
+        ({"tokens": ["abcdef"], "tags": ["O", "O"]}, "one tag for each token"),
+        ({"tokens": ["abcdef"], "tags": [0]}, "one tag for each token"),
+        ({"tokens": ["abcdef"], "tags": [""]}, "one tag for each token"),
+        ({"tokens": ["xyz"], "tags": ["O"]}, "the token 'xyz' is not in the text"),
+        ({"tokens": ["abcdef"], "tags": ["NN"]}, "'NN' is no tag for 'abcdef'"),
+        ({"tokens": ["abcdef"], "tags": ["B-"]}, "'B-' is no tag for 'abcdef'"),
         ({"spans": [{"start": 3, "end": 99, "label": "x"}]}, "is no span"),
         ({"spans": ["x"]}, "is no span"),
+        ({"spans": [{"start": 0, "end": 2, "label": " "}]}, "is no span"),
     ):
         with pytest.raises(UserError, match=f"s:7: .*{said}"):
             tagged([Document("abcdef", "s", 7, fields=fields)])
 
 
-def test_a_decoder_needs_labels(one: Ready) -> None:
-    with pytest.raises(UserError, match="what to look for"):
-        tag(one, ["x"])
+@pytest.mark.parametrize(
+    ("labels", "said"), [(None, "what to look for"), (["a", "a"], "'a' is given twice"), (["a", ""], "an empty label")]
+)
+def test_a_decoder_needs_labels(one: Ready, labels: list[str] | None, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        tag(one, ["x"], labels=labels)

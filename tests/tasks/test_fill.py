@@ -46,11 +46,11 @@ def test_xlnet_tells_from_its_query_stream() -> None:
     tokenizer = loaded.tokenizer
     for row, text in zip(fill(loaded, texts, top=2), texts, strict=True):
         parts = [tokenizer.encode(part) for part in text.split("[MASK]")]
-        ids = [tokenizer.id_of("cls_token"), *parts[0]]
+        ids = list(parts[0])
         for part in parts[1:]:
             ids += [7, *part]  # any word: it is not looked at
-        ids = torch.tensor([[*ids, tokenizer.id_of("sep_token")]])
-        places, at = [], 1 + len(parts[0])
+        ids = torch.tensor([[*ids, tokenizer.id_of("sep_token"), tokenizer.id_of("cls_token")]])  # as it was trained
+        places, at = [], len(parts[0])
         for part in parts[1:]:
             places.append(at)
             at += 1 + len(part)

@@ -126,6 +126,7 @@ def test_good_text_passes_the_rules_of_gopher(shared: Any) -> None:
 
 def test_shares() -> None:
     assert filters.symbols("ab@#") == 0.5 and filters.symbols("中文，。") == 0 == filters.symbols("")
+    assert filters.symbols("हिन्दी") == 0 == filters.symbols("ที่นี่")  # vowels and tones are marks of their letters
     assert filters.repeated_lines("a\n a\n\nb") == pytest.approx(1 / 3) and filters.repeated_lines("\n") == 0
     assert filters.repeated_characters("aaaaab") == pytest.approx(5 / 6) and filters.repeated_characters("") == 0
 

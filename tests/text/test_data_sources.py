@@ -89,6 +89,8 @@ def test_compressed_files_read_like_plain_ones(tmp_path: Path, pack: object) -> 
         ("quote.csv", b'text,n\n"a"b,1\n', r"quote.csv:2: not CSV: "),
         ("ragged.csv", b"text,n\na,1\nb\n", r"ragged.csv:3: the row has 1 columns, not 2"),
         ("ragged.tsv", b"text\tn\na\t1\nb\t1\t2\n", r"ragged.tsv:3: the row has 3 columns, not 2"),
+        ("excel.csv", b"text;label\na;1\nb;0\n", r"excel.csv:1: one column, with .* semicolons in each row: .*commas"),
+        ("tabs.csv", b"text\tlabel\na\t1\n", r"tabs.csv:1: one column, with .* tabs in each row: .*as .tsv"),
         ("bad.parquet", b"PAR1 and no more", r"bad.parquet:1: not readable as Parquet"),
         ("tags.conll", b"a\tO\n" * 9 + b"\nc O\tO\nd\n", r"tags.conll:12: the row has 1 columns, not 2"),
     ],

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import tracemalloc
+from itertools import compress
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yuwen.text import Deduplicator, Document, keys
+from yuwen.text import Deduplicator, keys
 
 BATCHES = st.lists(st.lists(st.integers(0, 40) | st.integers(0, 2**64 - 1), max_size=30), max_size=12)
 
@@ -30,18 +31,9 @@ def test_equal_texts_have_equal_keys_and_others_do_not(texts: list[str]) -> None
 
 
 @given(st.lists(st.sampled_from(["a", "b", "c", "语"])))
-def test_filter_keeps_the_first_of_equals(texts: list[str]) -> None:
-    deduplicator = Deduplicator()
-    kept = [document.text for document in deduplicator.filter(Document(text, "memory") for text in texts)]
-    assert kept == list(dict.fromkeys(texts))
-    assert deduplicator.dropped["duplicate"] == len(texts) - len(kept)
-
-
-def test_a_file_whose_last_part_goes_is_still_closed() -> None:
-    parts = [("x", "end"), ("a", "none"), ("x", "end"), ("a", "none"), ("x", "end"), ("b", "end")]
-    documents = [Document(text, "memory", closing=closing) for text, closing in parts]
-    kept = [(document.text, document.closing) for document in Deduplicator().filter(documents)]
-    assert kept == [("x", "end"), ("a", "none"), ("", "end"), ("b", "end")]
+def test_the_first_of_equal_texts_is_kept(texts: list[str]) -> None:
+    repeated = Deduplicator().seen(keys(texts))
+    assert list(compress(texts, ~repeated)) == list(dict.fromkeys(texts))
 
 
 def test_a_million_keys_take_little_memory() -> None:

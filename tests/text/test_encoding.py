@@ -57,7 +57,7 @@ def test_the_message_far_into_a_file(tmp_path: Path) -> None:
     assert counts == {"bad byte": 1}
 
 
-@pytest.mark.parametrize("name", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", ["utf-8-sig", "utf-16", "utf-32"])
 def test_marked_files_are_read_as_marked(tmp_path: Path, name: str) -> None:
     for suffix, content in ((".txt", SIMPLIFIED), (".jsonl", '{"text": "语文"}\n'), (".json", '[{"text": "语文"}]')):
         path = tmp_path / f"a{suffix}"
@@ -107,9 +107,10 @@ def test_a_character_cut_by_the_edge_of_a_block(tmp_path: Path, name: str, conte
         "한국어 문장입니다. 서울은 대한민국의 수도이며 가장 큰 도시입니다.\n".encode("euc-kr") * 30,
         "Это русский текст, который не китайский.\n".encode("cp1251") * 30,
         SIMPLIFIED.encode()[:400] + SIMPLIFIED.encode("gb18030"),
+        "café\n".encode() + SIMPLIFIED.encode("gb18030"),
         SIMPLIFIED.encode("gb18030") + b"\xff",
     ],
-    ids=["latin-1", "euc-jp", "shift-jis", "euc-kr", "cp1251", "mixed", "broken"],
+    ids=["latin-1", "euc-jp", "shift-jis", "euc-kr", "cp1251", "mixed", "after UTF-8", "broken"],
 )
 def test_what_is_not_certain_is_an_error(tmp_path: Path, raw: bytes) -> None:
     path = tmp_path / "a.txt"
@@ -130,3 +131,4 @@ def test_real_chinese_is_recognised_and_utf8_never_misread(shared: Path, tmp_pat
 
 def test_marks_are_those_of_the_codecs_module() -> None:
     assert encoding.marked(codecs.BOM_UTF16_BE + b"x") == "utf-16-be" and encoding.marked(b"x") is None
+    assert encoding.marked(codecs.BOM_UTF32_LE) == "utf-32-le" and encoding.marked(codecs.BOM_UTF32_BE) == "utf-32-be"

@@ -165,6 +165,17 @@ def test_squad_nested_and_flat(tmp_path: Path) -> None:
         list(text.read(write(tmp_path / "c.jsonl", json.dumps({**flat, "answers": [{}]}))))
 
 
+def test_a_question_without_answers(tmp_path: Path) -> None:
+    """Nobody has answered it yet; a text of the row's own is still its text."""
+    row = {"context": "a b", "question": "q?"}
+    own = {**row, "text": "t"}
+    one, two = text.read(write(tmp_path / "a.jsonl", f"{json.dumps(row)}\n{json.dumps(own)}\n"))
+    assert (one.text, one.fields) == ("a b\nq?", {**row, "answers": []})
+    assert (two.text, two.fields) == ("t", row)
+    with pytest.raises(UserError, match="b.jsonl:1:question: is null, not a string"):
+        list(text.read(write(tmp_path / "b.jsonl", json.dumps({**row, "question": None}))))
+
+
 def test_columns_are_recognised_by_content(tmp_path: Path) -> None:
     rows = "-DOCSTART- -X- O O\n\nEU NNP I-NP B-ORG\nrejects VBZ B-VP O\n\nGerman JJ B-NP B-MISC\n. . O O"
     one, two = text.read(write(tmp_path / "a.txt", rows))

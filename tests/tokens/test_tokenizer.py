@@ -136,6 +136,13 @@ def test_half_a_surrogate_is_named(trained: dict[str, Tokenizer]) -> None:
             getattr(trained["bpe"], call)("a\ud800")
 
 
+@pytest.mark.parametrize("wrong", [None, b"a", 7])
+def test_what_is_no_text_is_named(tokenizer: Tokenizer, wrong: object) -> None:
+    for call in (tokenizer.encode, tokenizer.encode_bytes):
+        with pytest.raises(UserError, match=f"a text to encode is a {type(wrong).__name__}, not a string"):
+            call(wrong)  # type: ignore[operator]
+
+
 def test_save_and_load_keep_everything(tokenizer: Tokenizer, tmp_path: Path, lines: list[str]) -> None:
     tokenizer.save(tmp_path)
     again = Tokenizer.load(tmp_path)

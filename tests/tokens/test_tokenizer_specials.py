@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from yuwen.cli.main import run
 from yuwen.errors import UserError
@@ -59,6 +61,46 @@ def test_text_that_looks_like_one_stays_text(kind: str) -> None:
     assert not any(specials & set(tokenizer.encode(text)) for text in ODD)
 
 
+TYPED = ("[SEP]", "USER", "<x>")  # a word with its marks where spaces alone part words; one of letters alone
+anything = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+parts = st.sampled_from([*TYPED, "[CLS]", "<|im_end|>", "<|unk|>", "我们", "cat", " ", "\n", "U", "SER", "##"])
+
+
+@pytest.fixture(scope="module")
+def typed() -> dict[str, Tokenizer]:
+    spaces = TokenizerConfig(kind="word", cut="spaces", vocabulary=100, specials=TYPED)
+    return {**{kind: made(kind, *TYPED) for kind in SIZES}, "spaces": train(TEXTS, spaces)}
+
+
+@settings(deadline=None)
+@given(text=st.lists(parts | anything, max_size=8).map("".join))
+def test_no_text_becomes_a_special_token(typed: dict[str, Tokenizer], text: str) -> None:
+    for tokenizer in typed.values():
+        ids, sizes = tokenizer.encode_bytes(text)
+        assert ids.tolist() == tokenizer.encode(text) == tokenizer.encode_batch(["cat", text])[1].tolist()
+        assert not (tokenizer.special_ids - {tokenizer.unknown_id}) & set(ids.tolist())
+        assert sizes.sum() == len(text.encode()) or not len(ids)
+        if tokenizer.byte_level:
+            assert tokenizer.decode(ids) == text
+
+
+def test_what_words_alone_cannot_spell_is_unknown(typed: dict[str, Tokenizer]) -> None:
+    spaces, word = typed["spaces"], typed["word"]
+    assert set(spaces.encode("[SEP]")) == {spaces.unknown_id}
+    assert set(word.encode("USER")) == {word.unknown_id}
+    assert word.encode("USER", specials=True) != word.encode("USER")
+
+
+@pytest.mark.parametrize("kind", ["unigram", "wordpiece", "word"])
+def test_what_is_typed_in_a_message_stays_text(typed: dict[str, Tokenizer], kind: str) -> None:
+    tokenizer = typed[kind]
+    [user] = tokenizer.encode("USER", specials=True)
+    rendered = tokenizer.render([{"role": "user", "content": "a USER b"}])
+    assert user in tokenizer.special_ids and user not in rendered.ids
+    assert len(rendered.ids) == len(rendered.mask)
+    assert not tokenizer.byte_level or "a USER b" in tokenizer.decode(rendered.ids)
+
+
 def test_a_raw_prompt_has_no_frame() -> None:
     assert not made("bpe", *BERT).adds_start
 
@@ -81,6 +123,7 @@ def test_without_any_nothing_changes() -> None:
         ({"specials": ["[CLS]", "[CLS]"]}, "given twice"),
         ({"specials": ["<|endoftext|>"]}, "there already"),
         ({"specials": [" "]}, "empty"),
+        ({"specials": ["X"]}, "'X' is a character"),
         ({"vocabulary": 261, "specials": list(BERT)}, "at least 263"),
         ({"kind": "char", "vocabulary": 8, "specials": list(BERT)}, "at least 9"),
     ],

@@ -133,3 +133,13 @@ def test_every_word_of_a_long_line_is_whole() -> None:
 def test_an_unknown_word_that_no_text_writes_is_refused() -> None:
     with pytest.raises(UserError, match=r"tokenizer\.unknown='<unk>': the text has no such word"):
         train(["a b c"], TokenizerConfig(kind="word", cut="spaces", unknown="<unk>", vocabulary=20, minimum_count=1))
+
+
+@pytest.mark.parametrize("pairs", [50, 51, 256, 257, 3000])
+def test_no_word_is_unknown_for_its_length(pairs: int, tmp_path: Path) -> None:
+    tokenizer = train(["ab ba abab\n" * 20], TokenizerConfig(kind="wordpiece", vocabulary=20))
+    tokenizer.save(tmp_path)
+    for each in (tokenizer, Tokenizer.load(tmp_path)):
+        ids, sizes = each.encode_bytes("ab" * pairs)
+        assert each.unknown_id not in ids and sizes.sum() == 2 * pairs
+        assert each.decode(ids).replace(" ", "") == "ab" * pairs

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from yuwen import tasks
 from yuwen.app.loading.pooling import published_pooling
+from yuwen.app.run.measure import learnt_from
 from yuwen.errors import UserError
+from yuwen.tasks.contract import documents, place
 from yuwen.tasks.extract import read_schema
 from yuwen.tasks.files import read_context, settings_shown
+from yuwen.tasks.prompts import Prompt
 
 if TYPE_CHECKING:
     from yuwen.app.loading.load import Loaded
@@ -21,10 +25,14 @@ _FILES: dict[str, Callable[[str], Any]] = {
     "context": read_context,
     "schema": read_schema,
 }
+_PROMPTS = ("prompt", "label_prompt")
 
 
 def check(task: str, settings: Mapping[str, Any]) -> None:
-    """UserError for a setting that the task would ignore, or for one it needs and lacks."""
+    """UserError for a setting that the task would ignore, for one it needs and lacks, and for a file that is not there.
+
+    No model is needed for this: what it may cost to fetch and load one is not spent on a mistyped name.
+    """
     known = tasks.settings_of(task)
     ignored = sorted(set(settings) - known)
     if ignored:
@@ -32,11 +40,16 @@ def check(task: str, settings: Mapping[str, Any]) -> None:
     for name in ("candidates", "schema"):
         if name in known and name not in settings:
             raise UserError(f"{task} needs {_option(name)} FILE")
+    for name, value in settings.items():
+        if name in _PROMPTS:
+            Prompt.of(task, value)
+        elif name in _FILES and isinstance(value, str):
+            _FILES[name](value)
 
 
 def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as a file of results remembers them: of files that they name, the content."""
-    return settings_shown(settings, {*_FILES, "prompt"})
+    return settings_shown(settings, {*_FILES, *_PROMPTS})
 
 
 def apply(
@@ -47,7 +60,28 @@ def apply(
               for name, value in settings.items()}  # fmt: skip
     if "pooling" in tasks.settings_of(task):
         values["pooling"] = published_pooling(loaded)
+    if loaded.classifier is not None:
+        inputs = _paired(loaded, inputs)
     return tasks.task(task)(loaded, inputs, **values)
+
+
+def _paired(loaded: Loaded, inputs: Iterable[str | Document]) -> Iterable[str | Document]:
+    """Each row's second text under the name that tasks know, where the model's run learnt from two. UserError for a row
+    that has none: judged by its first alone, it would get a label all the same."""
+    data = learnt_from(loaded.path)
+    column = None if data is None or data.fields is None else data.fields.pair
+    if column is None:
+        return inputs
+    return (_with_pair(document, column) for document in documents(inputs))
+
+
+def _with_pair(document: Document, column: str) -> Document:
+    pair = document.fields.get(column, document.fields.get("pair"))
+    if pair is None:
+        raise UserError(
+            f"{place(document)}: this model judges two texts together: give rows with the second one in {column}"
+        )
+    return replace(document, fields={**document.fields, "pair": pair})
 
 
 def _option(name: str) -> str:

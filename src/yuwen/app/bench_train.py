@@ -89,7 +89,11 @@ def bench_train(
         raise UserError("batch, length and steps must be at least 1")
     keep_freed_memory()
     dtype, _ = choose_precision(precision)
-    compiled = bool(probe.compiler_works()) if compiled is None else compiled
+    if compiled is not False:
+        verdict = probe.compiler_works()
+        if compiled and not verdict:
+            raise UserError(f"--compile, but {verdict.reason}: leave it out")
+        compiled = bool(verdict)
     found = exercise(name, shape, batch=batch, length=length)
     per_token = flops_per_token(found.model, found.objective, found.batch)
     settings = OptimizerConfig.parse("optimizer", {"name": optimizer, "lr": 3e-4})

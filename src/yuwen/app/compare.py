@@ -267,7 +267,7 @@ def _measured(run: Path, held_out: Corpus) -> dict[str, Any]:
     if teller_of(loaded.model, loaded.tokenizer) is not None:
         count = sum(len(part.ids) for part in token_stream(held_out.documents(), loaded.tokenizer))
         every = max(1, count // _HIDDEN)
-    score = evaluate(loaded.model, loaded.tokenizer, held_out.documents(), every=every)
+    score = evaluate(loaded.model, loaded.tokenizer, held_out.documents(), every=every, refuse_unknown=False)
     return {
         **found,
         "bits_per_byte": score.bits_per_byte,
@@ -280,9 +280,12 @@ def _measured(run: Path, held_out: Corpus) -> dict[str, Any]:
 
 
 def _curve(run: Path, flops_per_token: float | None) -> dict[str, Any]:
-    """What the run's own evaluations said on the way, and its speed: the median over its logged steps."""
-    metrics = read_metrics(run / "metrics.jsonl")
-    points = [line for line in metrics if line["step"] and line.get("bits_per_byte") is not None]
+    """What the run's own evaluations said on the way, and its speed: the median over its logged steps.
+
+    `curve` is of bits per byte, `losses` are of the objective, in nats: the only ones of a model that reads both sides.
+    """
+    metrics = [line for line in read_metrics(run / "metrics.jsonl") if line["step"]]
+    points = [line for line in metrics if line.get("bits_per_byte") is not None]
     speeds = [line["tokens_per_second"] for line in metrics if line.get("tokens_per_second")]
     return {
         "tokens_per_second": round(statistics.median(speeds), 1) if speeds else None,
@@ -294,6 +297,11 @@ def _curve(run: Path, flops_per_token: float | None) -> dict[str, Any]:
                 "bits_per_byte": line["bits_per_byte"],
             }
             for line in points
+        ],
+        "losses": [
+            {key: line[key] for key in line if key in ("seconds", "tokens") or key.startswith("valid_")}
+            for line in metrics
+            if "valid_loss" in line
         ],
     }
 

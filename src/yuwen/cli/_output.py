@@ -36,6 +36,7 @@ HINTS = {
     errno.EPERM: "check its permissions or choose another path",
     errno.EROFS: "choose a folder that can be written",
     errno.ENOENT: "check the path",
+    errno.EEXIST: "a file stands where a folder is needed",
     errno.ENOTDIR: "a file stands where a folder is needed",
     errno.EISDIR: "a folder stands where a file is needed",
     errno.ENAMETOOLONG: "choose a shorter name",
@@ -80,13 +81,22 @@ def exit_status(error: BaseException) -> int:
         note("yuwen: interrupted")
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):
-        # Nobody reads any more: point stdout at nothing, so that the interpreter's last flush stays quiet too.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _hush()
         return READER_GONE
     if isinstance(error, OSError) and error.errno in HINTS:
+        _hush()
         where = f"{error.filename}: " if error.filename else ""
         return _mistake(f"{where}{error.strerror}: {HINTS[error.errno]}")
     return _fault(error)
+
+
+def _hush() -> None:
+    """Points what can no longer be written to at nothing, so that the interpreter's last flush stays quiet too."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _mistake(message: str) -> int:

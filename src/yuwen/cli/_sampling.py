@@ -32,17 +32,14 @@ Seed = Annotated[int | None, _option("--seed", "Another seed, another text (0)."
 
 def sampling_config(greedy: bool, **given: Any) -> Any:
     """The SamplingConfig of the options that were given (the others are None). UserError for one that means nothing."""
+    from yuwen.generation.sampling import GREEDY_IGNORES, SamplingConfig
+
     values = {key: value for key, value in given.items() if value is not None and value != []}
     if greedy:
         if "beams" in values:
             raise UserError("--beams searches further than --greedy does: leave one of them out")
-        ignored = sorted(
-            f"--{key.replace('_', '-')}" for key in values.keys() & {"temperature", "top_k", "top_p", "min_p"}
-        )
+        ignored = sorted(f"--{key.replace('_', '-')}" for key in values.keys() & {"temperature", *GREEDY_IGNORES})
         if ignored:
             raise UserError(f"--greedy would ignore {', '.join(ignored)}: leave one of them out")
         values["temperature"] = 0.0
-
-    from yuwen.generation import SamplingConfig
-
     return SamplingConfig.parse("", values)

@@ -74,13 +74,16 @@ def apply(
     }  # fmt: skip
     settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
 
-    from yuwen.tasks.prompts import shown
+    from yuwen import tasks
+    from yuwen.tasks.prompts import VARIABLES, shown
 
     if show_prompt:
-        print(shown(task, language))
+        if task not in VARIABLES:  # `label` is a prompt and no task
+            tasks.task(task)
+        template = shown(task, language)
+        print(template, end="" if template.endswith("\n") else "\n")  # saved, it must be the same to the byte
         return
 
-    from yuwen import tasks
     from yuwen.app.apply import apply as apply_task
     from yuwen.app.apply import check, recorded
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import Annotated
 
@@ -30,8 +31,10 @@ def compare(
     """Train several recipes under one budget and measure them on one scale. What is finished is not repeated."""
     recipes = [Path(argument) for argument in arguments if "=" not in argument or Path(argument).is_file()]
     overrides = [argument for argument in arguments if Path(argument) not in recipes]
-    if any(budget is not None and budget <= 0 for budget in (minutes, tokens, flops)):
-        raise UserError("a budget is more than nothing: give --minutes, --tokens or --flops a positive number")
+    if any(budget is not None and not 0 < budget < inf for budget in (minutes, tokens, flops)):
+        raise UserError(
+            "a budget is more than nothing, and ends: give --minutes, --tokens or --flops a positive number"
+        )
     try:
         chosen = [int(seed) for seed in seeds.split(",") if seed.strip()]
     except ValueError:

@@ -18,6 +18,7 @@ Exit status: 0 success, 2 the user's mistake, 1 a fault of ours, 130 interrupted
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -109,6 +110,9 @@ def run(arguments: list[str]) -> int:
 
 def main() -> None:
     """The entry point of the installed `yuwen` command."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever called, as `>&-` does: as good as nothing
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: PTH123, SIM115
     for stream in (sys.stdout, sys.stderr):
         # A terminal that lacks a character, or an argument of undecodable bytes, must not end in an exception.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

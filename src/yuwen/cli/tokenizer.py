@@ -31,7 +31,9 @@ def train(
     import time
 
     from yuwen import text, tokens
+    from yuwen.interop.hf import check_free
 
+    check_free(out)
     config = tokens.TokenizerConfig.parse("tokenizer", {"kind": kind, "vocabulary": vocab, "specials": special or []})
     start = time.perf_counter()
     tokenizer = tokens.train(tokens.training_texts(text.read(data)), config)

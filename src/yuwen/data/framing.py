@@ -37,12 +37,15 @@ class Frame:
     pad: int
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer, reads: str) -> Frame:
-        """The frame for a model that reads so (`ModelConfig.reads`). UserError for a tokenizer without the tokens."""
+    def of(cls, tokenizer: Tokenizer, reads: str, *, partial: bool = False) -> Frame:
+        """The frame for a model that reads so (`ModelConfig.reads`). UserError for a tokenizer without the tokens.
+
+        `partial` takes as much of an encoder's as there is: one that learnt masked words may have learnt without.
+        """
         start, end = tokenizer.id_of("cls_token"), tokenizer.id_of("sep_token")
         if reads in ("both", "permuted"):
             for role, id in (("cls_token", start), ("sep_token", end)):
-                if id is None:
+                if id is None and not partial:
                     raise UserError(
                         f"the tokenizer has no {role}, which stands at an end of every text this model reads"
                         "; name a tokenizer that has one by tokenizer.from, or let the recipe train one"
@@ -53,12 +56,12 @@ class Frame:
                 start = tokenizer.start_id
             if end is None:
                 raise UserError("the tokenizer has no end token, which must close every text; choose another tokenizer")
-        assert end is not None
-        pad = tokenizer.pad_id if tokenizer.pad_id is not None else end
+        pad = next((id for id in (tokenizer.pad_id, end) if id is not None), 0)  # 0: what pads is never looked at
+        before: tuple[int, ...] = () if start is None else (start,)
+        after: tuple[int, ...] = () if end is None else (end,)
         if reads == "permuted":
-            assert start is not None
-            return cls((), (end,), (end, start), pad)
-        return cls(() if start is None else (start,), (end,), () if reads == "forwards" else (end,), pad)
+            return cls((), after, (*after, *before), pad)
+        return cls(before, after, () if reads == "forwards" else after, pad)
 
     def __call__(self, text: np.ndarray, pair: np.ndarray | None, length: int) -> tuple[np.ndarray, np.ndarray]:
         """(ids, 0 for what belongs to the first text and 1 for the second), each int64 of at most `length`.

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from yuwen.data.framing import Frame
 from yuwen.errors import UserError
 from yuwen.evaluation.part import Part
 from yuwen.evaluation.tokens import Tokens
@@ -80,9 +81,8 @@ class MaskedWord:
         if tokenizer.mask_id is None:
             raise UserError("the tokenizer names no mask token, so nothing can be hidden from the model")
         self.model, self.mask = model, tokenizer.mask_id
-        start, end = tokenizer.id_of("cls_token"), tokenizer.id_of("sep_token")
-        self.before = [] if start is None else [start]
-        self.after = [] if end is None else [end]
+        frame = Frame.of(tokenizer, "both", partial=True)
+        self.before, self.after = frame.before, frame.after
         self.room = len(self.before) + len(self.after)
 
     def nats(self, cases: Sequence[Hidden]) -> Tensor:

@@ -59,20 +59,23 @@ def evaluate(
     stride: int | None = None,
     batch: int | None = None,
     every: int = 1,
+    refuse_unknown: bool = True,
 ) -> Score:
     """Scores documents as they stream by; memory does not grow with them, the result does not depend on `batch`.
 
     `window` (default: the model's context, at most 2048) tokens are read at once, a new window begins every `stride`
     (default: half a window), `batch` windows (default: about 8192 tokens) are scored together. A model that reads both
     sides tells each token in turn from all others of its window, one forward pass each (`Score.pseudo`), or each span
-    of an encoder–decoder's: `every` n-th is enough for an estimate. One that carries a state takes it from window to
-    window (stride = window): each token but the first is told from the whole text before it.
+    of an encoder–decoder's: `every` n-th is enough for an estimate. With `refuse_unknown` false, text that the
+    tokenizer cannot write costs the bits per byte only. One that carries a state takes it from window to window (stride
+    = window): each token but the first is told from the whole text before it.
     Raises UserError if there is nothing to score, a token stands for what the tokenizer cannot write, or the scores
     are not numbers.
     """
     window, stride = window_and_stride(model.config.context, window, stride, carries=model.config.CARRIES)
     batch = _batch(window, batch)
-    tokens = (_known(part) for part in token_stream(documents, tokenizer))
+    unknown: list[str] = []
+    tokens = (_noted(part, unknown, refuse_unknown) for part in token_stream(documents, tokenizer))
     teller = teller_of(model, tokenizer)
     if teller is not None:
         parts = told(teller, tokens, tokenizer.special_ids, window, stride, batch, every)
@@ -83,7 +86,7 @@ def evaluate(
     else:
         reader = InOrder(model) if isinstance(model, TwoStream) else left_to_right(model, "tell a token's probability")
         parts = _exactly(reader, tokens, window, stride, batch)
-    score = _summed(model, parts, pseudo=teller is not None)
+    score = _summed(model, parts, unknown, pseudo=teller is not None)
     if not math.isfinite(score.loss):
         raise UserError("the loss is not a finite number: the model's weights are damaged or its training diverged")
     return score
@@ -123,15 +126,14 @@ class Evaluator:
             np.concatenate([np.empty(0, np.int32), *(part.sizes for part in parts)]),
             self.unknown,
         )
-        if refuse_unknown:
-            _known(self.tokens)
+        _noted(self.tokens, [], refuse_unknown)
         if len(self.tokens.ids) < 2:
             raise UserError(_NOTHING)
 
     def __call__(self, model: LeftToRight) -> Score:
         """Scores the model as it is now, in the type of its weights; it is left in the mode it was in."""
         parts = _exactly(model, [self.tokens], self.window, self.stride, self.batch)
-        return _summed(model, parts, known=self.unknown is None)
+        return _summed(model, parts, [] if self.unknown is None else [self.unknown])
 
 
 def window_and_stride(
@@ -163,12 +165,16 @@ def _batch(window: int, batch: int | None) -> int:
 _NOTHING = "nothing to score: the data holds fewer than two tokens, and the first has nothing before it"
 
 
-def _known(tokens: Tokens) -> Tokens:
-    if tokens.unknown is not None:
+def _noted(tokens: Tokens, unknown: list[str], refuse: bool) -> Tokens:
+    """The same tokens; what in them the tokenizer cannot write is added to `unknown`, or refused."""
+    if tokens.unknown is None:
+        return tokens
+    if refuse:
         raise UserError(
             f"{tokens.unknown} is not in the tokenizer's vocabulary, so bits_per_byte would be wrong: "
             "evaluate a model whose tokenizer covers every byte (kind bpe), or other data"
         )
+    unknown.append(tokens.unknown)
     return tokens
 
 
@@ -187,7 +193,8 @@ def _exactly(
         yield Part(_nats(model, group, cache), scored, sum(one.bytes for one in group))
 
 
-def _summed(model: Model, parts: Iterator[Part], *, known: bool = True, pseudo: bool = False) -> Score:
+def _summed(model: Model, parts: Iterator[Part], unknown: list[str], *, pseudo: bool = False) -> Score:
+    """What the parts come to; `unknown` may fill while they are made."""
     start = time.perf_counter()
     nats, tokens, size = 0.0, 0, 0
     with inference(model, quick=True):
@@ -199,7 +206,7 @@ def _summed(model: Model, parts: Iterator[Part], *, known: bool = True, pseudo: 
     return Score(
         loss=loss,
         perplexity=math.exp(min(loss, 700.0)),
-        bits_per_byte=nats / math.log(2) / size if known and size else None,
+        bits_per_byte=nats / math.log(2) / size if size and not unknown else None,
         tokens=tokens,
         bytes=size,
         seconds=time.perf_counter() - start,

@@ -94,7 +94,8 @@ def stream(
 ) -> Iterator[Piece]:
     """Continues every row of ids, yielding text as it becomes certain; an encoder–decoder answers every row, a source.
 
-    A row ends with an end token (`end_ids`; the tokenizer's own by default) or a stop string: "stop"; or after
+    A row ends with an end token (`end_ids`; the tokenizer's own by default, its chat template's among them) or a stop
+    string, which may be a special token's: "stop"; or after
     `max_tokens`, or when the model's context is full: "length". A model of context C reads at most C tokens: a prompt
     of n leaves room for C - n + 1 new ones (the last is not read any more), with learned and rotary positions alike.
     Each row draws from its own generator, seeded by `seeds` or by `sampling.seed`: a row of a batch gives what it gives
@@ -109,9 +110,11 @@ def stream(
     """
     sampling = sampling or SamplingConfig()
     if end_ids is None:
-        end_ids = [] if tokenizer is None or tokenizer.end_id is None else [tokenizer.end_id]
+        end_ids = [] if tokenizer is None else sorted(tokenizer.stop_ids)
     if tokenizer is None and sampling.stop:
         raise UserError("stop strings need a tokenizer, and this model comes without one")
+    if tokenizer is not None:
+        end_ids = [*end_ids, *_special_stops(sampling.stop, tokenizer)]
     if sampling.beams > 1 and not (constraint is reading is seeds is None):
         raise UserError("beam search keeps several texts and draws none: it takes no schema, no reading and no seeds")
     if constraint is not None and sampling.stop:
@@ -139,6 +142,12 @@ def stream(
         return _search(rows, decoding, sampling, vocabulary, never)
     seeds = [sampling.seed] * len(ids) if seeds is None else seeds
     return _run(rows, decoding, Sampler(sampling, decoding.begun, seeds, vocabulary, decoding.device, guides, never))
+
+
+def _special_stops(stop: Sequence[str], tokenizer: Tokenizer) -> list[int]:
+    """Ids of the stop strings that are special tokens: their text is never shown, so nobody would find it there."""
+    alone = (tokenizer.encode(text, specials=True) for text in stop)
+    return [ids[0] for ids in alone if len(ids) == 1 and ids[0] in tokenizer.special_ids]
 
 
 def _decoding(model: Model, ids: Sequence[Sequence[int]], reading: Reading | None) -> Decoding | SourceDecoding:

@@ -46,13 +46,13 @@ def source_ids(text: str, tokenizer: Tokenizer) -> list[int]:
     return [*frame.before, *ids, *frame.after]
 
 
-def end_ids(folder: Path, tokenizer: Tokenizer) -> list[int]:
-    """The tokens that end a text: those generation_config.json names, and the tokenizer's own (a turn's end too)."""
+def end_ids(folder: Path, tokenizer: Tokenizer | None) -> list[int]:
+    """The tokens that end a text: those generation_config.json names, and a tokenizer's own (a turn's end too)."""
     named = _settings(folder).get("eos_token_id")
     ids = named if isinstance(named, list) else [] if named is None else [named]
     if not all(type(id) is int and id >= 0 for id in ids):
         raise UserError(f"{folder / SETTINGS}: eos_token_id={named!r} is no token id, nor a list of them")
-    return sorted({*ids, *tokenizer.stop_ids})
+    return sorted({*ids, *(() if tokenizer is None else tokenizer.stop_ids)})
 
 
 def _settings(folder: Path) -> dict[str, Any]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Filter = Callable[[Tensor], Tensor]
 _NEVER = float("-inf")
+GREEDY_IGNORES = frozenset({"top_k", "top_p", "min_p"})  # of the fields, by greedy decoding; any seed gives its text
 _LIKELY = 1024  # a vocabulary of 262,144 takes 48 ms to sort, and 1 ms to find this many of
 
 
@@ -37,11 +38,11 @@ class SamplingConfig(Config):
     top_k: int = Field(default=0, ge=0, description="0: off")
     top_p: float = Field(default=0.95, gt=0, le=1, description="1: off")
     min_p: float = Field(default=0.0, ge=0, le=1, description="0: off")
-    repetition_penalty: float = Field(default=1.0, gt=0, description="1: off")
+    repetition_penalty: float = Field(default=1.0, ge=0.01, le=100, description="1: off")
     stop: tuple[str, ...] = Field(default=(), description="strings that end the text; they are not shown")
     seed: int = Field(default=0, ge=0, lt=2**63)
     beams: int = Field(default=1, ge=1, le=1024, description="1: off; more: beam search, which draws nothing")
-    length_penalty: float = Field(default=0.6, ge=0, le=100, description="of beam search, A of Wu et al. 2016, eq. 14")
+    length_penalty: float = Field(default=0.6, ge=0, le=10, description="of beam search, A of Wu et al. 2016, eq. 14")
 
     @field_validator("stop")
     @classmethod
@@ -59,7 +60,7 @@ class SamplingConfig(Config):
                 raise ValueError(f"beam search would ignore {', '.join(ignored)}: leave one of them out")
         elif "length_penalty" in self.model_fields_set:
             raise ValueError("length_penalty is of beam search: set beams to 2 or more")
-        ignored = sorted(self.model_fields_set & {"top_k", "top_p", "min_p"})
+        ignored = sorted(self.model_fields_set & GREEDY_IGNORES)
         if self.temperature == 0 and ignored:
             raise ValueError(
                 f"greedy decoding (temperature 0) would ignore {', '.join(ignored)}: leave one of them out"

@@ -8,6 +8,7 @@ question's.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -45,9 +46,10 @@ def answer(
 ) -> Iterator[dict[str, Any]]:
     """`input` (the question), `answer`, `start` and `end` (characters of the context), and how sure the model is.
 
-    Inputs are questions about `context`, or rows that carry `context` and `question` of their own. From a decoder:
-    `probability` of the answer's tokens and of its end, and `score`, their geometric mean; from an encoder: `score`,
-    the cosine. `answer` is null where nothing can be copied.
+    Inputs are questions about `context`, or rows that carry `context` and `question` of their own: then `context_hash`,
+    the beginning of its SHA-256, tells which one was read. From a decoder: `probability` of the answer's tokens and of
+    its end, and `score`, their geometric mean; from an encoder: `score`, the cosine. `answer` is null where nothing can
+    be copied.
     """
     if loaded.encoder:
         refuse("answer", "an encoder", window=window, raw=raw, prompt=prompt, language=language)
@@ -60,9 +62,12 @@ def answer(
     return (reader(document, context) for document in documents(inputs))
 
 
-def question_of(document: Document) -> str:
-    """The question of a row, or the text itself."""
-    return str(document.fields["question"]) if _carries_context(document) else document.text
+def asked_of(document: Document) -> dict[str, Any]:
+    """What a result says of its input: the question, and of a context of the input's own which one it was."""
+    if not _carries_context(document):
+        return {"input": document.text}
+    digest = hashlib.sha256(document.fields["context"].encode()).hexdigest()
+    return {"input": document.fields["question"], "context_hash": digest[:16]}
 
 
 def _carries_context(document: Document) -> bool:
@@ -90,7 +95,8 @@ class _Reader:
     language: str | None
 
     def __call__(self, document: Document, given: str | None) -> dict[str, Any]:
-        question, context = question_of(document), _context_of(document, given)
+        row, context = asked_of(document), _context_of(document, given)
+        question = row["input"]
         language = language_for(question, self.language)
         bare = self.prompt.render(language, text="", question=question)
         room = len(asked(self.loaded, bare, raw=self.raw, where=place(document), room=_LONGEST + 16)) + _LONGEST
@@ -104,9 +110,9 @@ class _Reader:
             if found is not None and (best is None or found.score > best.score):
                 best, at = found, start
         if best is None:
-            return {"input": question, "answer": None}
+            return {**row, "answer": None}
         return {
-            "input": question,
+            **row,
             "answer": best.text,
             "start": at + best.start,
             "end": at + best.end,
@@ -170,14 +176,14 @@ def _nearest_sentences(embedder: Embedder, inputs: Iterable[Input], given: str |
     places: list[tuple[int, int]] = []
     states_ND = torch.empty(0)
     for document in documents(inputs):
-        question, context = question_of(document), _context_of(document, given)
+        row, context = asked_of(document), _context_of(document, given)
         if context != read_:
             places, read_ = sentences(context), context
             states_ND = F.normalize(embedder.texts([context[start:end] for start, end in places]), dim=-1)
-        cosine_N = states_ND @ F.normalize(embedder([embedder.prepare(question, place(document))])[0], dim=-1)
+        cosine_N = states_ND @ F.normalize(embedder([embedder.prepare(row["input"], place(document))])[0], dim=-1)
         best = int(cosine_N.argmax())
         start, end = places[best]
         piece = context[start:end]
         start, end = start + len(piece) - len(piece.lstrip()), start + len(piece.rstrip())
         score = float(cosine_N[best])
-        yield {"input": question, "answer": context[start:end], "start": start, "end": end, "score": score}
+        yield {**row, "answer": context[start:end], "start": start, "end": end, "score": score}

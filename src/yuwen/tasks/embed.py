@@ -79,7 +79,7 @@ class Embedder:
         """Ids of one text; an encoder's are cut to its length. UserError for a decoder's that do not fit."""
         if self.loaded.encoder:
             written = text.lower() if self.pooling.lower else text
-            ids, cut = framed(self.tokenizer, self.tokenizer.encode(written), self.length)
+            ids, cut = framed(self.loaded, self.tokenizer.encode(written), self.length)
         else:
             ids, cut = prompt_ids(text, self.tokenizer, chat=False), False
             fits(self.loaded, len(ids), where)

@@ -68,7 +68,7 @@ def masked_ids(loaded: Usable, text: str, where: str) -> list[int]:
     if other is not None:
         name = tokenizer.decode([other], skip_special=False)
         raise UserError(f"{where}: the text spells the special token {name}: only a mask may stand in it")
-    ids, cut = framed(tokenizer, spelled, loaded.model.config.context)
+    ids, cut = framed(loaded, spelled, loaded.model.config.context)
     if cut:
         raise UserError(f"{where}: longer than the {loaded.model.config.context} tokens this model reads: shorten it")
     return ids

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from yuwen.data.framing import Frame
 from yuwen.errors import UserError
 from yuwen.generation import prompt_ids
 from yuwen.tasks.contract import Usable, tokenizer_of
 from yuwen.tasks.reading import common
-from yuwen.tokens import Tokenizer
 
 
 def asked(loaded: Usable, text: str, *, raw: bool, where: str, room: int = 0) -> list[int]:
@@ -56,17 +56,17 @@ def with_answers(
     return prompt, parts
 
 
-def framed(tokenizer: Tokenizer, ids: Sequence[int], length: int) -> tuple[list[int], bool]:
-    """An encoder's input: [CLS] ids [SEP], at most `length` long; and whether something was cut off."""
-    start, end = frame(tokenizer)
-    room = length - len(start) - len(end)
-    return [*start, *ids[:room], *end], len(ids) > room
+def framed(loaded: Usable, ids: Sequence[int], length: int) -> tuple[list[int], bool]:
+    """An encoder's input: [CLS] ids [SEP], XLNet's ids [SEP] [CLS], at most `length` long; and whether something was
+    cut off."""
+    around = frame(loaded)
+    room = length - len(around.before) - len(around.after)
+    return [*around.before, *ids[:room], *around.after], len(ids) > room
 
 
-def frame(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """What an encoder's tokenizer puts before and behind a text, as far as it has such tokens."""
-    start, end = tokenizer.id_of("cls_token"), tokenizer.id_of("sep_token")
-    return [] if start is None else [start], [] if end is None else [end]
+def frame(loaded: Usable) -> Frame:
+    """What stands before and behind a text that an encoder reads, as far as its tokenizer has such tokens."""
+    return Frame.of(tokenizer_of(loaded), loaded.model.config.reads, partial=True)
 
 
 def _distinct(answers: Sequence[str], parts: Sequence[Sequence[int]]) -> None:

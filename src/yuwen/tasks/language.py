@@ -13,6 +13,9 @@ _LATIN = re.compile(r"[A-Za-z\u00c0-\u024f]")
 NAMES = {"zh": {"zh": "中文", "en": "英文"}, "en": {"zh": "Chinese", "en": "English"}}
 """What a prompt in one language calls the other."""
 
+_CODES = {name.lower(): code for names in NAMES.values() for code, name in names.items()}
+_CODES |= {code: code for code in LANGUAGES}
+
 
 def language_of(text: str) -> str:
     """ "zh" or "en": a Chinese character says about as much as three letters. Neither script counts as English."""
@@ -25,6 +28,11 @@ def known(language: str | None) -> str | None:
     if language is not None and language not in LANGUAGES:
         raise UserError(f"language={language!r}: prompts are written in {' and '.join(LANGUAGES)}; name one of them")
     return language
+
+
+def code(language: str | None) -> str | None:
+    """zh or en for these two, however they are called; another language, and None, as it was given."""
+    return None if language is None else _CODES.get(language.lower(), language)
 
 
 def named(language: str, within: str) -> str:

@@ -75,11 +75,11 @@ class _Words:
         ids, sizes = self.tokenizer.encode_bytes(text)
         if not len(ids):
             raise UserError(f"{where}: no words in this text to tag")
-        whole, cut = framed(self.tokenizer, ids.tolist(), self.loaded.model.config.context)
+        whole, cut = framed(self.loaded, ids.tolist(), self.loaded.model.config.context)
         if cut:
             most = self.loaded.model.config.context
             raise UserError(f"{where}: longer than the {most} tokens this model reads: cut it into sentences")
-        before = len(frame(self.tokenizer)[0])
+        before = len(frame(self.loaded).before)
         h_TD = self.loaded.hidden(torch.tensor([whole]))[0, before : before + len(ids)].float()
         first = [n for n in range(len(ids)) if n == 0 or self._starts_word[ids[n]]]
         bounds = list(zip(first, [*first[1:], len(ids)], strict=True))

@@ -65,12 +65,18 @@ def choose(found: Sequence[Example], per_class: int | None, seed: int) -> list[E
 
 def labels_of(labels: Sequence[str] | None, shots: Sequence[Example]) -> list[str]:
     """The labels as given, or those of the examples in order of appearance. UserError unless two at least differ."""
-    names = list(labels) if labels is not None else list(dict.fromkeys(example.label for example in shots))
+    names = distinct(labels if labels is not None else dict.fromkeys(example.label for example in shots))
+    if len(names) < 2:
+        raise UserError("classify needs two labels at least: --labels a,b, or examples of two classes in --shots")
+    return names
+
+
+def distinct(labels: Iterable[str]) -> list[str]:
+    """The labels as a list. UserError for an empty one, and for one that is given twice."""
+    names = list(labels)
     if any(not name.strip() for name in names):
         raise UserError("an empty label: write the labels as a,b,c")
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UserError(f"label {twice!r} is given twice")
-    if len(names) < 2:
-        raise UserError("classify needs two labels at least: --labels a,b, or examples of two classes in --shots")
     return names

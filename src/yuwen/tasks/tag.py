@@ -22,6 +22,7 @@ from yuwen.tasks.language import known
 from yuwen.tasks.nearest_word import tag_by_nearest_word
 from yuwen.tasks.prompts import Prompt, language_for
 from yuwen.tasks.reading import Read, read
+from yuwen.tasks.shots import distinct
 from yuwen.tasks.tagged import Tagged, tagged
 from yuwen.text import Document
 
@@ -50,13 +51,17 @@ def tag(
     `shots` are tagged texts: CoNLL columns, or rows with text and `spans`. `labels` default to theirs.
     """
     found = [] if shots is None else tagged(shots)
-    names = list(labels) if labels is not None else list(dict.fromkeys(s.label for t in found for s in t.spans))
+    borne = dict.fromkeys(span.label for shot in found for span in shot.spans)
+    names = distinct(borne if labels is None else labels)
     if not names:
         raise UserError("tag needs to know what to look for: --labels person,place, or --shots with tagged texts")
     if loaded.encoder:
         refuse("tag", "an encoder", raw=raw, prompt=prompt, language=language)
         if not found:
             raise UserError(f"{loaded.path}: an encoder tags by examples: give --shots, a file of tagged texts")
+        unknown = next((name for name in names if name not in borne), None)
+        if unknown is not None:
+            raise UserError(f"label {unknown!r} is in no example, so an encoder cannot find it: add one, or drop it")
         return tag_by_nearest_word(loaded, inputs, names, found)
     need_decoder(loaded, "tag")
     tagger = _Tagger(loaded, names, found, Prompt.of("tag", prompt), bool(raw), known(language))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from yuwen.errors import UserError
 from yuwen.tasks.contract import place
 from yuwen.text import Document
+
+_TAG = re.compile(r"O|[BIESMLU][-_].*\S.*")
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,11 @@ class Tagged:
 
 
 def tagged(rows: Iterable[Document]) -> list[Tagged]:
-    """Rows of word and tag columns, or with a text and `spans` [{"start", "end", "label"}]. UserError for others."""
-    found = [_from_columns(row) if "tags" in row.fields else _from_spans(row) for row in rows]
+    """Rows with `tokens` and `tags` (word and tag columns), or with `spans`: [{"start", "end", "label"}].
+
+    UserError for others, and for tags or spans that are not those of the text.
+    """
+    found = [_from_columns(row) if {"tokens", "tags"} <= row.fields.keys() else _from_spans(row) for row in rows]
     if not found:
         raise UserError("no examples: the file of shots is empty")
     return found
@@ -44,7 +50,7 @@ def _from_spans(row: Document) -> Tagged:
     spans = row.fields.get("spans")
     if not isinstance(spans, list):
         raise UserError(
-            f'{place(row)}: no tags in this example: write word and tag columns, or "spans": '
+            f'{place(row)}: this example is not tagged: write "tokens" and their "tags", or "spans": '
             '[{"start": 0, "end": 2, "label": "place"}]'
         )
     return Tagged(row.text, tuple(sorted((_span(row, span) for span in spans), key=lambda span: span.start)))
@@ -57,6 +63,7 @@ def _span(row: Document, span: Any) -> Span:
             isinstance(start, int)
             and isinstance(end, int)
             and isinstance(label, str)
+            and label.strip()
             and 0 <= start < end <= len(row.text)
         ):
             return Span(start, end, label)
@@ -65,13 +72,18 @@ def _span(row: Document, span: Any) -> Span:
 
 def _from_columns(row: Document) -> Tagged:
     """BIO, BIOES and BILOU tags: a span begins with B, S or U, or where the label changes, and goes on to the next."""
+    tokens, tags = row.fields["tokens"], row.fields["tags"]
+    if not (_words(tokens) and _words(tags) and len(tokens) == len(tags)):
+        raise UserError(f"{place(row)}: tokens and tags are not two lists of words: write one tag for each token")
     spans: list[Span] = []
     at, open_ = 0, False
-    for token, tag in zip(row.fields["tokens"], row.fields["tags"], strict=True):
-        start = row.text.index(token, at)
+    for token, tag in zip(tokens, tags, strict=True):
+        start = row.text.find(token, at)
+        if start < 0:
+            raise UserError(f"{place(row)}: the token {token!r} is not in the text: write its own, in their order")
         at = start + len(token)
-        if not tag:
-            raise UserError(f"{place(row)}: {token!r} has no tag: write O where there is nothing to find")
+        if not _TAG.fullmatch(tag):
+            raise UserError(f"{place(row)}: {tag!r} is no tag for {token!r}: write B-NAME, I-NAME, or O for nothing")
         mark, label = tag[0], tag[2:]
         if mark == "O":
             open_ = False
@@ -81,3 +93,7 @@ def _from_columns(row: Document) -> Tagged:
             spans.append(Span(start, at, label))
             open_ = True
     return Tagged(row.text, tuple(spans))
+
+
+def _words(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(word, str) and word for word in value)

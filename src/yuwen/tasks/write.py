@@ -16,7 +16,7 @@ from yuwen.generation import SamplingConfig, generate, prompt_ids
 from yuwen.tasks.batches import chunks, in_order, padded_batches
 from yuwen.tasks.contract import Input, Usable, documents, need_decoder, place, tokenizer_of
 from yuwen.tasks.ids import asked, fits
-from yuwen.tasks.language import known, language_of, named
+from yuwen.tasks.language import code, known, language_of, named
 from yuwen.tasks.prompts import Prompt, language_for
 from yuwen.text import Document
 
@@ -26,7 +26,10 @@ _ROWS = 16
 
 
 def complete(loaded: Usable, inputs: Iterable[Input], **sampling: Any) -> Iterator[dict[str, Any]]:
-    """`input`, `text` (what follows it), `finish_reason`. `sampling`: fields of SamplingConfig; greedy by default."""
+    """`input`, `text` (what follows it, white space included), `finish_reason`.
+
+    `sampling`: fields of SamplingConfig; greedy by default.
+    """
     need_decoder(loaded, "complete")
     settings = sampling_of(sampling)
 
@@ -35,7 +38,7 @@ def complete(loaded: Usable, inputs: Iterable[Input], **sampling: Any) -> Iterat
         fits(loaded, len(ids), place(document))
         return ids
 
-    return written(loaded, inputs, ask, settings)
+    return written(loaded, inputs, ask, settings, strip=False)
 
 
 def chat(
@@ -71,7 +74,7 @@ def translate(
 ) -> Iterator[dict[str, Any]]:
     """`input`, `text` (the translation), `finish_reason`.
 
-    `source` and `target` are zh, en, or a language by name; by default the input's own, and the other of the two.
+    `source` and `target` are languages by name, or zh and en; by default the input's own, and the other of these two.
     """
     need_decoder(loaded, "translate")
     template, plain = Prompt.of("translate", prompt), not loaded.chat or bool(raw)
@@ -79,8 +82,8 @@ def translate(
     known(language)
 
     def ask(document: Document) -> list[int]:
-        own = source or language_of(document.text)
-        other = target or ("en" if own == "zh" else "zh")
+        own = code(source) or language_of(document.text)
+        other = code(target) or ("en" if own == "zh" else "zh")
         if own == other:
             raise UserError(f"{place(document)}: from {own} into {other} there is nothing to translate: give --to")
         within = language_for(document.text, language)
@@ -114,8 +117,12 @@ def summarise(
 
 def sampling_of(values: dict[str, Any], stop: Sequence[str] = ()) -> SamplingConfig:
     """Greedy unless told otherwise; `stop` where none is given. UserError for a setting without effect."""
-    greedy = {} if "temperature" in values else {"temperature": 0.0}
-    config = SamplingConfig.parse("", {**greedy, "stop": tuple(stop), **values})
+    ours: dict[str, Any] = {"temperature": 0.0, "stop": tuple(stop)}
+    if SamplingConfig.parse("", values).beams > 1:
+        if stop:
+            raise UserError("plain text ends with its line, which beam search does not look for: leave beams out")
+        ours = {}  # beam search takes neither
+    config = SamplingConfig.parse("", {**ours, **values})
     if config.temperature == 0 and "seed" in values:
         raise UserError("seed means nothing without a temperature: the likeliest token is always taken")
     return config
@@ -130,15 +137,25 @@ class Prompted:
 
 
 def written(
-    loaded: Usable, inputs: Iterable[Input], ask: Callable[[Document], list[int]], settings: SamplingConfig, **more: Any
+    loaded: Usable,
+    inputs: Iterable[Input],
+    ask: Callable[[Document], list[int]],
+    settings: SamplingConfig,
+    *,
+    strip: bool = True,
+    **more: Any,
 ) -> Iterator[dict[str, Any]]:
-    """Rows of `input`, `text`, `finish_reason` for prompts that `ask` makes; `more` goes to `generate`."""
+    """Rows of `input`, `text`, `finish_reason` for prompts that `ask` makes; `more` goes to `generate`.
+
+    `strip`: without the white space around a text.
+    """
     prepared = (Prompted(document.text, ask(document)) for document in documents(inputs))
     for chunk in chunks(prepared, _CHUNK):
         batches = _few(padded_batches([len(item.ids) for item in chunk], _TOKENS))
         done = in_order(chunk, batches, lambda batch: _generated(loaded, batch, settings, more))
         for item, generation in zip(chunk, done, strict=True):
-            yield {"input": item.input, "text": generation.text.strip(), "finish_reason": generation.finish_reason}
+            text = generation.text.strip() if strip else generation.text
+            yield {"input": item.input, "text": text, "finish_reason": generation.finish_reason}
 
 
 def _few(batches: Iterable[list[int]]) -> Iterator[list[int]]:

@@ -6,16 +6,12 @@ A hash of 64 bits errs about n²/2⁶⁵ times among n documents: one document i
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 import numpy as np
 
-from yuwen.text.document import Document
-
 _MEMORY = 1 << 22  # hashes: 32 MiB
-_BATCH = 1 << 12
 _MERGE = 1 << 16
 
 
@@ -31,8 +27,6 @@ class Deduplicator:
         """Runs of more than `memory` keys go to a temporary file."""
         self._memory = memory
         self._runs: list[np.ndarray] = []
-        self._open = False  # whether the last document that `filter` let through goes on in a next part
-        self.dropped: Counter[str] = Counter()
 
     def seen(self, keys: np.ndarray | Sequence[int]) -> np.ndarray:
         """Which of these keys came before, in an earlier call or earlier in this one: bool [N]. Remembers all.
@@ -49,30 +43,6 @@ class Deduplicator:
         repeated = known[back]
         repeated[np.setdiff1d(np.arange(len(back)), first, assume_unique=True)] = True
         return repeated
-
-    def filter(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """The documents whose text did not come before; the others are counted in `dropped`.
-
-        The parts of a long file are compared part by part; where its last part goes, an empty one closes the file.
-        """
-        batch: list[Document] = []
-        for document in documents:
-            batch.append(document)
-            if len(batch) == _BATCH or len(document.text) > _MERGE:
-                yield from self._fresh(batch)
-                batch = []
-        yield from self._fresh(batch)
-
-    def _fresh(self, batch: list[Document]) -> Iterator[Document]:
-        for document, repeated in zip(batch, self.seen(keys(document.text for document in batch)), strict=True):
-            if not repeated:
-                self._open = document.closing == "none"
-                yield document
-                continue
-            self.dropped["duplicate"] += 1
-            if self._open and document.closing != "none":
-                self._open = False
-                yield Document("", document.source, document.line, document.closing)
 
     def _add(self, run: np.ndarray) -> None:
         """Adds a run, merged with those that are no longer than it."""

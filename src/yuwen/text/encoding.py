@@ -8,7 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 
 from yuwen.errors import UserError
 
-MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+MARKS = {  # the long ones first: that of UTF-32-LE begins with that of UTF-16-LE
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
 CHINESE = ("gb18030", "big5")
 
 # The commonest characters of running Chinese, both scripts: a third of a newspaper, an eighth of Tang
@@ -89,7 +95,8 @@ def decode(
                     raise
                 if not asked:
                     asked = True
-                    if (other := instead(ascii)) is not None:
+                    before = bytes(error.object)[: error.start]
+                    if (other := instead(ascii and before.isascii())) is not None:
                         decoder, rest, pieces = codecs.getincrementaldecoder(other)(), bytes(error.object), []
                         continue
                 whole, start, end = bytes(error.object), error.start, error.end

@@ -6,14 +6,16 @@ Gopher counts words, which Chinese does not mark; here all is counted in charact
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _ORDINARY = re.compile(r"[\w\s.,:;!?'\"()\[\]/%&-]|[，。、：；！？“”‘’（）《》〈〉「」『』【】…—·～￥]")
 _RUN = re.compile(r"(\S)\1{4,}")
 
 
 def symbols(text: str) -> float:
-    """Share of characters that are neither letters, digits, space nor ordinary punctuation."""
-    return len(_ORDINARY.sub("", text)) / max(len(text), 1)
+    """Share of characters that are neither letters and their marks, digits, space nor ordinary punctuation."""
+    others = _ORDINARY.sub("", text)  # \w knows no marks, which are the vowels of Hindi and the tones of Thai
+    return sum(not unicodedata.category(character).startswith("M") for character in others) / max(len(text), 1)
 
 
 def repeated_lines(text: str) -> float:

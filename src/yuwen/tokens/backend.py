@@ -6,11 +6,34 @@ import json
 from typing import Any
 
 from tokenizers import Tokenizer as Backend
+from tokenizers import models
 
 
 def described(component: Any) -> Any:
-    """What tokenizer.json says of a normalizer, a pre-tokenizer or a decoder; None where there is none."""
+    """What tokenizer.json says of one of its parts; None where there is none."""
     return None if component is None else json.loads(component.__getstate__())
+
+
+def unknown_of(backend: Backend) -> int | None:
+    """Id of what the model itself gives for text that it cannot write."""
+    if isinstance(backend.model, models.Unigram):  # keeps it to itself: here the whole vocabulary is written down
+        id: int | None = described(backend.model)["unk_id"]
+        return id
+    text = backend.model.unk_token
+    return None if text is None else backend.token_to_id(text)
+
+
+def around(backend: Backend) -> tuple[list[str], list[str]]:
+    """The special tokens that tokenizer.json's post-processor puts before and behind a text."""
+    said = described(backend.post_processor) or {}
+    for step in said.get("processors", [said]):
+        if "cls" in step:  # BertProcessing, RobertaProcessing
+            return [step["cls"][0]], [step["sep"][0]]
+        texts = [part.get("SpecialToken", {}).get("id") for part in step.get("single", [])]  # TemplateProcessing
+        if None in texts:  # where the text stands
+            at = texts.index(None)
+            return texts[:at], texts[at + 1 :]
+    return [], []
 
 
 def twin(backend: Backend) -> Backend:

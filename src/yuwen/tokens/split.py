@@ -19,8 +19,11 @@ _WORDS = (
 )
 # A trainer keeps every distinct piece, at some 32 bytes a byte: no piece it sees is longer than this many characters.
 LONGEST_TRAINED = 24
+# WordPiece looks for the longest piece from every place on: the work for a word grows with the square of its length at
+# least. A longer one (genes, a page of Thai) is cut, so that its length alone makes nothing unknown.
+LONGEST_WORD = 512
 # WordPiece drops white space; the word kind keeps line breaks, which end its sentences.
-_WORDPIECES = r"\p{Han}|[\p{P}\p{S}]|[^\s\p{P}\p{S}\p{Han}]+"
+_WORDPIECES = rf"\p{{Han}}|[\p{{P}}\p{{S}}]|[^\s\p{{P}}\p{{S}}\p{{Han}}]{{1,{LONGEST_WORD}}}"
 _LETTERS = r"[^\s\p{P}\p{S}\p{Han}]+"
 _WHOLE_WORDS = rf"\n|\p{{Han}}|{_LETTERS}(?:['’\-]{_LETTERS})*|[\p{{P}}\p{{S}}]"
 # Only spaces part words, and line breaks end sentences. The end of <|…|> stands apart: no text writes special tokens.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from tokenizers import Tokenizer as Backend
 
 from yuwen.errors import UserError
 from yuwen.tokens import files, pieces
-from yuwen.tokens.backend import described, twin
+from yuwen.tokens.backend import described, twin, unknown_of
 from yuwen.tokens.chat import Protector, Rendered, render_text
 from yuwen.tokens.split import EACH_CHARACTER
 from yuwen.tokens.stream import StreamDecoder
+from yuwen.tokens.typed import TypedSpecials
 
 _MOST_IDS = 1 << 24  # what a model can have; tables by id are made of this size
 _KINDS = {"BPE": "bpe", "WordPiece": "wordpiece", "Unigram": "unigram", "WordLevel": "word"}
@@ -48,8 +49,9 @@ class Tokenizer:
         self.pad_id = self._role("pad_token")
         self.mask_id = self._role("mask_token")
         self.unknown_id = self._role("unk_token")
-        if self.unknown_id is None and getattr(backend.model, "unk_token", None) is not None:
-            self.unknown_id = backend.token_to_id(backend.model.unk_token)
+        if self.unknown_id is None:
+            self.unknown_id = unknown_of(backend)
+        self._typed = TypedSpecials(backend, self.size, self.special_ids, self.unknown_id)
 
     @functools.cached_property
     def cuts_at_lines(self) -> bool:
@@ -100,15 +102,15 @@ class Tokenizer:
         """Ids of a text; nothing is put around it. `specials` also reads special tokens from its text."""
         if specials:
             return self._encodings(self._with_specials, [text])[0].ids
-        return (
-            self._code_points(text).tolist() if self.kind == "char" else self._encodings(self._backend, [text])[0].ids
-        )
+        return self.encode_batch([text])[0].tolist()
 
     def encode_batch(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Ids (int32) of each text, as `encode` gives them, on all cores."""
         if self.kind == "char":
+            _check_texts(texts)
             return [self._code_points(text) for text in texts]
-        return [np.array(encoding.ids, np.int32) for encoding in self._encodings(self._backend, texts)]
+        encodings = self._encodings(self._backend, texts)
+        return [self._typed.spelled(np.array(encoding.ids, np.int32))[0] for encoding in encodings]
 
     def encode_bytes(self, text: str) -> tuple[np.ndarray, np.ndarray]:
         """Ids (int32), and how many of the text's UTF-8 bytes each accounts for (int32): every byte once.
@@ -124,18 +126,20 @@ class Tokenizer:
             ):  # not if a published tokenizer normalises, or strips around a token
                 return ids, counts
         encoding = self._encoding(self._backend, text)
-        ends = np.array([end for _, end in encoding.offsets], np.int64)
-        if not len(ends):
+        ids, whole = self._typed.spelled(np.array(encoding.ids, np.int32))
+        if not len(ids):
             return np.empty(0, np.int32), np.empty(0, np.int32)
+        ends = np.array([end for _, end in encoding.offsets], np.int64)[whole]
         ends[-1] = len(text)
         positions = np.concatenate([[0], np.cumsum(_utf8_lengths(text))])
         counts = np.diff(positions[np.maximum.accumulate(ends)], prepend=0)
-        return np.array(encoding.ids, np.int32), counts.astype(np.int32)
+        return ids, counts.astype(np.int32)
 
     def decode(self, ids: Sequence[int] | np.ndarray, skip_special: bool = True) -> str:
         """Text of ids; bytes that are no whole character become U+FFFD."""
+        numbers = [int(id) for id in ids]
         with _refusals():
-            return self._backend.decode([int(id) for id in ids], skip_special_tokens=skip_special)
+            return self._backend.decode(numbers, skip_special_tokens=skip_special)
 
     def pieces(self, ids: Sequence[int] | np.ndarray) -> list[str]:
         """Each id as a person reads it: `" the"`, `"中国"`; bytes of an unfinished character as ⟨E4⟩."""
@@ -168,10 +172,13 @@ class Tokenizer:
         mask: list[int] = []
         spans = [(start, self._turn_end(text, start, end)) for start, end in spans]
         for part, place, typed in protector.parts(text):
-            backend = self._backend if typed else self._with_specials
-            encoding = self._encoding(backend, part)
-            ids += encoding.ids
-            starts = [place + (0 if typed else start) for start, _ in encoding.offsets]
+            if typed:
+                found = self.encode(part)
+                starts = [place] * len(found)
+            else:
+                encoding = self._encoding(self._with_specials, part)
+                found, starts = encoding.ids, [place + start for start, _ in encoding.offsets]
+            ids += found
             mask += [int(any(first <= start < last for first, last in spans)) for start in starts]
         return Rendered(np.array(ids, np.int32), np.array(mask, np.uint8))
 
@@ -203,11 +210,11 @@ class Tokenizer:
 
     def _encodings(self, backend: Backend, texts: Sequence[str]) -> list[Any]:
         """Without offsets into the text, and so faster than `_encoding`."""
-        with _refusals():
+        with _refusals(texts):
             return backend.encode_batch_fast(list(texts), add_special_tokens=False)
 
     def _encoding(self, backend: Backend, text: str) -> Any:
-        with _refusals():
+        with _refusals([text]):
             return backend.encode(text, add_special_tokens=False)
 
     @functools.cached_property
@@ -227,7 +234,8 @@ class Tokenizer:
     def _id_of_code_point(self) -> np.ndarray:
         """The char kind's vocabulary as one table; its last entry stands for every character above."""
         vocabulary = self._backend.get_vocab(with_added_tokens=False)
-        characters = {ord(token): id for token, id in vocabulary.items() if len(token) == 1}
+        own = ((token, id) for token, id in vocabulary.items() if id not in self.special_ids)
+        characters = {ord(token): id for token, id in own if len(token) == 1}
         table = np.full(max(characters) + 2, self.unknown_id, np.int32)
         table[list(characters)] = list(characters.values())
         return table
@@ -238,12 +246,13 @@ class Tokenizer:
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
+def _refusals(texts: Iterable[object] = ()) -> Iterator[None]:
     """What the tokenizers library cannot do, as a UserError: half a character, which JSON can spell and Python keep
-    (\\ud800) but UTF-8 cannot; and settings that it takes when loading and panics over later."""
+    (\\ud800) but UTF-8 cannot; what is no text; and settings that it takes when loading and panics over later."""
     try:
         yield
     except (UnicodeEncodeError, TypeError):
+        _check_texts(texts)
         raise UserError(
             "a text holds half of a surrogate pair (\\ud800…\\udfff), which is no character: clean the data"
         ) from None
@@ -253,6 +262,13 @@ def _refusals() -> Iterator[None]:
         raise UserError(
             f"the tokenizer's settings are damaged: its library gives up ({error})".splitlines()[0]
         ) from None
+
+
+def _check_texts(texts: Iterable[object]) -> None:
+    """UserError for what is no text."""
+    for text in texts:
+        if not isinstance(text, str):
+            raise UserError(f"a text to encode is a {type(text).__name__}, not a string: give a string") from None
 
 
 def _utf8_lengths(text: str) -> np.ndarray:

@@ -16,14 +16,13 @@ from tokenizers import Tokenizer as Backend
 from yuwen.config import Config
 from yuwen.errors import UserError
 from yuwen.text.document import Document
+from yuwen.tokens.files import NAMES
 from yuwen.tokens.sample import bounded_sample
-from yuwen.tokens.split import by_script, prepare
+from yuwen.tokens.split import LONGEST_WORD, by_script, prepare
 from yuwen.tokens.tokenizer import Tokenizer
 
 END, UNKNOWN = "<|endoftext|>", "<|unk|>"
 SPECIALS = [END, "<|im_start|>", "<|im_end|>"]
-# Special tokens whose role their name says; tokenizer_config.json then says it too.
-ROLES = {"[PAD]": "pad_token", "[CLS]": "cls_token", "[SEP]": "sep_token", "[MASK]": "mask_token"}
 Kind = Literal["bpe", "wordpiece", "unigram", "word", "char"]
 # Unigram weighs every substring of its sample at once: about 400 bytes of memory for a byte of text, BPE about 60.
 _SAMPLE_BYTES = {"bpe": 16 << 20, "wordpiece": 16 << 20, "unigram": 2 << 20, "word": 64 << 20}
@@ -66,6 +65,8 @@ class TokenizerConfig(Config):
         for text in self.specials:
             if not text.strip() or text in (*SPECIALS, UNKNOWN) or self.specials.count(text) > 1:
                 raise ValueError(f"specials: {text!r} is empty, given twice, or there already: leave it out")
+            if len(text) == 1:
+                raise ValueError(f"specials: {text!r} is a character, and text could write it no longer: give a word")
         room, what = (256, "the 256 bytes") if self.kind in ("bpe", "unigram") else (2, "a word")
         least = room + len(SPECIALS) + len(self.specials)
         if self.vocabulary < least:
@@ -91,7 +92,7 @@ def train(texts: Iterable[str], config: TokenizerConfig) -> Tokenizer:
         "clean_up_tokenization_spaces": False,
         "eos_token": END,
         "pad_token": END,
-        **{ROLES[text]: text for text in config.specials if text in ROLES},
+        **{NAMES[text]: text for text in config.specials if text in NAMES},
         "chat_template": resources.files("yuwen.tokens").joinpath("chatml.j2").read_text(encoding="utf-8"),
     }
     unknown = config.unknown or UNKNOWN
@@ -144,7 +145,7 @@ def _learned(texts: Iterable[str], config: TokenizerConfig) -> Backend:
         backend = Backend(models.Unigram())
         trainer = trainers.UnigramTrainer(**common, initial_alphabet=bytes_as_letters)
     elif config.kind == "wordpiece":
-        backend = Backend(models.WordPiece(unk_token=UNKNOWN))
+        backend = Backend(models.WordPiece(unk_token=UNKNOWN, max_input_chars_per_word=LONGEST_WORD))
         # Half of the entries at most go to single characters: rare ones are unknown rather than crowding out words.
         trainer = trainers.WordPieceTrainer(
             **common, min_frequency=config.minimum_count or 2, limit_alphabet=config.vocabulary // 2

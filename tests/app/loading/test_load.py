@@ -52,6 +52,11 @@ def test_one_object(folder: Path, tokenizer: Tokenizer) -> None:
     assert not loaded.logits(ids).requires_grad
 
 
+def test_ends_are_known_without_a_tokenizer(tmp_path: Path) -> None:
+    save_folder(tmp_path / "bare", small("llama"), generation={"eos_token_id": [7, 9]})
+    assert yuwen.load(str(tmp_path / "bare")).end_ids == [7, 9]
+
+
 def test_types_to_compute_in(folder: Path) -> None:
     assert load(folder, dtype="bfloat16").logits([1]).dtype == torch.bfloat16
     assert load(folder, dtype=torch.bfloat16).logits([1]).dtype == torch.bfloat16

@@ -104,9 +104,31 @@ def test_from_text_alone_to_an_exported_classifier(capsys: pytest.CaptureFixture
     assert command(["export", "run", "x.gguf", "--to", "gguf"]) == 2
     assert command(["evaluate", "exported", "--data", "rows.jsonl", "--fields", "text=text,label=place", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] > 0.9
+    # a recipe that happens to lie beside a folder is not what the model in it learnt by
+    Path("recipe.yaml").write_text("data: {train: x.txt, fields: {text: other, label: another}}\n", encoding="utf-8")
+    capsys.readouterr()
+    assert command(["evaluate", "exported", "--data", "rows.jsonl"]) == 2
+    assert "another" not in capsys.readouterr().err
     assert command(["evaluate", "run", "--data", "rows.jsonl", "--window", "8"]) == 2
     with pytest.raises(UserError, match="tells classes and does not write"):
         ours.generate("x")
+
+
+def test_a_model_of_pairs_judges_no_text_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"one": f"住{n}", "two": f"店{n}" if n % 2 else f"书{n}", "same": "yes" if n % 2 else "no"} for n in range(60)
+    ]
+    Path("pairs.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    pairs = ["data.train=pairs.jsonl", "data.fields={text: one, pair: two, label: same}", "train.steps=2"]
+    train(recipe(*fresh("bert"), *pairs), Path("run"), quiet=True)
+    assert command(["apply", "classify", "run", "--file", "pairs.jsonl", "--field", "one", "--json"]) == 0
+    by_name = capsys.readouterr().out
+    renamed = [{"text": row["one"], "pair": row["two"]} for row in rows]
+    Path("renamed.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in renamed))
+    assert command(["apply", "classify", "run", "--file", "renamed.jsonl", "--json"]) == 0
+    assert capsys.readouterr().out == by_name
+    assert command(["apply", "classify", "run", "住1"]) == 2
+    assert "this model judges two texts together: give rows with the second one in two" in capsys.readouterr().err
 
 
 def test_a_run_of_rows_resumes_to_the_bit() -> None:

@@ -72,11 +72,9 @@ class Loaded:
         """The tokens that end a text: those its settings name, and the tokenizer's own."""
         from yuwen.generation import end_ids
 
-        if self.tokenizer is None:
-            return []
         if self.path.is_dir():
             return end_ids(self.path, self.tokenizer)
-        return sorted({*self.ends, *self.tokenizer.stop_ids})
+        return sorted({*self.ends, *(() if self.tokenizer is None else self.tokenizer.stop_ids)})
 
     def hidden(self, ids_BT: Ids, keep: Keep | None = None, *, decoder_ids: Ids | None = None) -> Tensor:
         """Hidden states after the last norm: ids [B, T], or [T] for one sequence -> [B, T, D].

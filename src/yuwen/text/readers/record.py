@@ -41,6 +41,8 @@ def _parse(row: dict[str, Any], field: str | None) -> tuple[str, dict[str, Any]]
     if field is None and squad.is_question(row):
         return squad.parse(row)
     name = field if field is not None else next((name for name in TEXT if name in row), None)
+    if name is None and squad.is_asked(row):
+        return squad.parse(row)
     if name is None:
         name = _only_text(row)
     if name not in row:

@@ -14,7 +14,12 @@ def is_nested(data: Any) -> bool:
 
 
 def is_question(row: dict[str, Any]) -> bool:
-    return "context" in row and "question" in row and "answers" in row
+    return is_asked(row) and "answers" in row
+
+
+def is_asked(row: dict[str, Any]) -> bool:
+    """Whether the row holds a question about a context, answered or not; it may hold a text of its own as well."""
+    return "context" in row and "question" in row
 
 
 def questions(data: list[Any]) -> Iterator[dict[str, Any]]:
@@ -34,11 +39,14 @@ def questions(data: list[Any]) -> Iterator[dict[str, Any]]:
 
 
 def parse(row: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """(context and question joined by a line break, the row with `answers` as [{"text", "answer_start"}])."""
+    """(context and question joined by a line break, the row with `answers` as [{"text", "answer_start"}, …]).
+
+    A row without them has not been answered yet: they are none.
+    """
     for name in ("context", "question"):
         if not isinstance(row[name], str):
             raise Fault(name, "wrong type", f"is {kind(row[name])}, not a string", "quote it, or remove the row")
-    return f"{row['context']}\n{row['question']}", {**row, "answers": _answers(row["answers"])}
+    return f"{row['context']}\n{row['question']}", {**row, "answers": _answers(row.get("answers", []))}
 
 
 def _answers(value: Any) -> list[dict[str, Any]]:

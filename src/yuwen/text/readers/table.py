@@ -25,6 +25,9 @@ def read(file: File, field: str | None) -> Iterator[Document]:
     peek = list(islice(rows, _PEEK))
     if not peek:
         return
+    if (separator := _other_separator(peek)) is not None:
+        what = f"one column, with the same number of {separator} in each row: they seem to separate the columns"
+        return file.problem(peek[0][0], None, "separator", what, "save it as .csv with commas, or as .tsv with tabs")
     names = [str(number) for number in range(1, len(peek[0][1]) + 1)]
     if _is_header(peek, field):
         names = [name.strip() for name in peek[0][1]]
@@ -63,6 +66,15 @@ def _rows(file: File) -> Iterator[Row]:
             return
         if row:
             yield start, row
+
+
+def _other_separator(rows: list[Row]) -> str | None:
+    """What stands in every row of one column equally often, as it does where a spreadsheet writes no commas."""
+    for mark, name in ((";", "semicolons"), ("\t", "tabs")):
+        counts = {cells[0].count(mark) if len(cells) == 1 else 0 for _, cells in rows}
+        if len(rows) > 1 and len(counts) == 1 and counts != {0}:
+            return name
+    return None
 
 
 def _is_header(rows: list[Row], field: str | None) -> bool:
