@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer as Backend
 
 from yuwen.data import Frame, framed, padded
 from yuwen.data.buckets import Rows
@@ -46,6 +47,22 @@ def test_frames_by_how_a_model_reads(tokenizer_folder: Path, tmp_path: Path) -> 
     assert Frame.of(framed_one, "both") == Frame((first,), (last,), (last,), pad)
     assert Frame.of(framed_one, "permuted") == Frame((), (last,), (last, first), pad)
     assert Frame.of(framed_one, "pairs") == Frame((first,), (last,), (last,), pad)
+
+
+@pytest.mark.parametrize("kind", ["BertProcessing", "RobertaProcessing"])
+def test_two_texts_are_framed_as_published(tokenizer_folder: Path, tmp_path: Path, kind: str) -> None:
+    described = json.loads((tokenizer_folder / "tokenizer.json").read_text())
+    size = Tokenizer.load(tokenizer_folder).size
+    for n, token in enumerate(("<s>", "</s>"), size):
+        described["added_tokens"].append({"id": n, "content": token, "single_word": False, "lstrip": False,
+                                          "rstrip": False, "normalized": False, "special": True})  # fmt: skip
+    more = {"trim_offsets": True, "add_prefix_space": False} if kind == "RobertaProcessing" else {}
+    described["post_processor"] = {"type": kind, "sep": ["</s>", size + 1], "cls": ["<s>", size], **more}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described))
+    published, frame = Backend.from_file(str(tmp_path / "tokenizer.json")), Frame.of(Tokenizer.load(tmp_path), "both")
+    one, two = (np.array(published.encode(text, add_special_tokens=False).ids) for text in ("a dog", "语文"))
+    assert frame(one, None, 64)[0].tolist() == published.encode("a dog").ids
+    assert frame(one, two, 64)[0].tolist() == published.encode("a dog", "语文").ids
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ def test_rows_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     broken = classifier()
     with torch.no_grad():
         broken.output.weight.fill_(float("nan"))
-    with pytest.raises(UserError, match="not a finite number"):
+    with pytest.raises(UserError, match="not finite"):
         evaluate_rows(broken, Shards([[3, 4]], [1], ["a", "b", "c"]), frame, 16)  # type: ignore[arg-type]
 
 

@@ -45,7 +45,7 @@ def test_spearman_is_its_definition(pairs: list[tuple[int, float]]) -> None:
 
 
 def test_what_is_no_number() -> None:
-    with pytest.raises(UserError, match="not a finite number"):
+    with pytest.raises(UserError, match="not finite"):
         spearman(np.array([0.1, np.nan, 0.3]), np.array([1.0, 2.0, 3.0]))
     assert pearson(np.array([1.0, 2.0, 4.0]), np.array([-2.0, -4.0, -8.0])) == pytest.approx(-1)
 

@@ -28,6 +28,7 @@ from yuwen.app.run.folder import difference
 from yuwen.app.run.recipe import Recipe, parse_recipe, read_recipe
 from yuwen.app.run.train import corpora, train
 from yuwen.data import Corpus
+from yuwen.disk import replace_text
 from yuwen.errors import UserError
 from yuwen.evaluation import evaluate, teller_of, token_stream
 from yuwen.models import FAMILIES, Encoder
@@ -244,7 +245,7 @@ def _trained(entry: Entry, identity: str, quiet: bool) -> dict[str, Any]:
         "peak_memory_bytes": memory,
         **_curve(run, per_token),
     }
-    (run / _RESULT).write_text(json.dumps(found, ensure_ascii=False, indent=1), encoding="utf-8")
+    replace_text(run / _RESULT, json.dumps(found, ensure_ascii=False, indent=1))
     return found
 
 

@@ -18,6 +18,7 @@ from yuwen.app.run.folder import claim
 from yuwen.app.run.recipe import merge, parse_recipe
 from yuwen.app.run.train import Summary, corpora, one_budget, train
 from yuwen.data import Corpus
+from yuwen.disk import replace_text
 from yuwen.errors import UserError
 from yuwen.evaluation import evaluate
 
@@ -88,7 +89,7 @@ def _finish(run: Path, summary: Summary, result: dict[str, Any], started: float)
     found["stages"]["evaluation"] = result["seconds"]
     found["result"] = result
     found["total_seconds"] = round(time.perf_counter() - started, 1)
-    (run / "summary.json").write_text(json.dumps(found, ensure_ascii=False, indent=1), encoding="utf-8")
+    replace_text(run / "summary.json", json.dumps(found, ensure_ascii=False, indent=1))
     return found
 
 

@@ -7,11 +7,11 @@ Such rows are chat DATA as well, so what was said can be trained on. A message t
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from yuwen.disk import replace_text
 from yuwen.errors import UserError
 from yuwen.text.readers import chat
 from yuwen.text.readers.fault import Fault
@@ -81,15 +81,7 @@ def messages_of(path: Path, number: int, line: str) -> list[Message]:
 
 def write(path: Path, lines: Sequence[str]) -> None:
     """Puts the lines in the file's place, whole or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(line + "\n" for line in lines)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    replace_text(path, "".join(line + "\n" for line in lines))
 
 
 def line_of(messages: Sequence[Message], fields: Any = None) -> str:

@@ -28,7 +28,8 @@ class Frame:
 
     `start` is the tokenizer's [CLS] or, going forwards, the start token if it puts one before a prompt; `end` its [SEP]
     or end token. Going forwards nothing follows: a published classifier reads the last token that is no padding, which
-    is often the end token itself.
+    is often the end token itself. Where tokenizer.json says what stands between two texts, that does: RoBERTa and BART
+    read [CLS] A [SEP] [SEP] B [SEP].
     """
 
     before: tuple[int, ...]
@@ -59,9 +60,10 @@ class Frame:
         pad = next((id for id in (tokenizer.pad_id, end) if id is not None), 0)  # 0: what pads is never looked at
         before: tuple[int, ...] = () if start is None else (start,)
         after: tuple[int, ...] = () if end is None else (end,)
-        if reads == "permuted":
-            return cls((), after, (*after, *before), pad)
-        return cls(before, after, () if reads == "forwards" else after, pad)
+        if reads == "forwards":
+            return cls(before, after, (), pad)
+        between = tokenizer.between_ids or after
+        return cls((), between, (*after, *before), pad) if reads == "permuted" else cls(before, between, after, pad)
 
     def __call__(self, text: np.ndarray, pair: np.ndarray | None, length: int) -> tuple[np.ndarray, np.ndarray]:
         """(ids, 0 for what belongs to the first text and 1 for the second), each int64 of at most `length`.

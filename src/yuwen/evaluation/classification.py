@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from yuwen.data import Frame, RowShards, framed, in_order
 from yuwen.errors import UserError
 from yuwen.models import Classifier
-from yuwen.models.inference import inference
+from yuwen.models.inference import inference, refuse_not_finite
 
 _TOKENS = 8192  # read at a time, at most
 
@@ -55,8 +55,7 @@ def evaluate_rows(model: Classifier, shards: RowShards, frame: Frame, length: in
             assert rows.labels is not None
             nats += float(F.cross_entropy(scores_BL, torch.from_numpy(rows.labels), reduction="sum"))
             np.add.at(confusion_LL, (rows.labels, scores_BL.argmax(-1).numpy()), 1)
-    if not np.isfinite(nats):
-        raise UserError("the loss is not a finite number: the model's weights are damaged or its training diverged")
+    refuse_not_finite("the loss is", nats)
     accuracy, macro_f1 = accuracy_and_macro_f1(confusion_LL)
     return Classification(
         loss=nats / len(shards),

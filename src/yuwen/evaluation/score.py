@@ -26,7 +26,7 @@ from yuwen.evaluation.pseudo import MaskedWord, Teller, told
 from yuwen.evaluation.tokens import Tokens, token_stream
 from yuwen.evaluation.windows import Window, windows
 from yuwen.models import Encoder, EncoderDecoder, LeftToRight, Model, left_to_right
-from yuwen.models.inference import inference
+from yuwen.models.inference import inference, refuse_not_finite
 from yuwen.models.left_to_right import Cache
 from yuwen.models.xlnet import TwoStream
 from yuwen.text import Document
@@ -87,8 +87,7 @@ def evaluate(
         reader = InOrder(model) if isinstance(model, TwoStream) else left_to_right(model, "tell a token's probability")
         parts = _exactly(reader, tokens, window, stride, batch)
     score = _summed(model, parts, unknown, pseudo=teller is not None)
-    if not math.isfinite(score.loss):
-        raise UserError("the loss is not a finite number: the model's weights are damaged or its training diverged")
+    refuse_not_finite("the loss is", score.loss)
     return score
 
 

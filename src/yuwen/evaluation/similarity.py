@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from yuwen.errors import UserError
+from yuwen.models.inference import refuse_not_finite
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,7 @@ class Similarity:
 def pearson(x_N: np.ndarray, y_N: np.ndarray) -> float:
     """The linear correlation of two series. UserError where one of them is constant, or has a number that is none."""
     x_N, y_N = (np.asarray(series, np.float64) for series in (x_N, y_N))
-    if not (np.isfinite(x_N).all() and np.isfinite(y_N).all()):
-        raise UserError("a cosine is not a finite number: the model's weights are damaged or its training diverged")
+    refuse_not_finite("a cosine is", np.stack((x_N, y_N)))
     # what differs by rounding only is constant
     if len(x_N) < 2 or any(np.ptp(series) <= 1e-12 * np.abs(series).max() for series in (x_N, y_N)):
         raise UserError("a correlation needs rows that differ, in their scores and in their texts: give more rows")

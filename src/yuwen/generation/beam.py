@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from yuwen.errors import UserError
+from yuwen.models.inference import refuse_not_finite
 
 
 class Growing(Protocol):
@@ -98,8 +98,7 @@ def beam_search(
     """
     while True:
         log_p_NV = logits_NV[:, :vocabulary].float().log_softmax(-1)
-        if not bool(log_p_NV.isfinite().all()):
-            raise UserError("the model's scores are not finite numbers: its weights are damaged, or training diverged")
+        refuse_not_finite("scores are", log_p_NV)
         log_p_NV[:, list(never)] = -math.inf
         start, kept, ids = 0, [], []
         for search in searches:

@@ -19,7 +19,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from yuwen.config import Config
-from yuwen.errors import UserError
+from yuwen.models.inference import refuse_not_finite
 
 if TYPE_CHECKING:
     from yuwen.generation.constrained import Guide
@@ -153,10 +153,7 @@ class Sampler:
     def __call__(self, logits_BV: Tensor) -> Tensor:
         """Ids [B] for logits [B, V]. UserError if the scores are not numbers."""
         scores_BV = logits_BV[:, : self.vocabulary].float()
-        if not bool(scores_BV.amax(-1).isfinite().all()):
-            raise UserError(
-                "the model's scores are not finite numbers: its weights are damaged or its training diverged"
-            )
+        refuse_not_finite("scores are", scores_BV.amax(-1))  # single ones may be minus infinity
         if self.seen_BV is not None:
             scores_BV = repetition_penalty(scores_BV, self.seen_BV, self.config.repetition_penalty)
         if self.never:

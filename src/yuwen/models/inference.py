@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
+from yuwen.errors import UserError
 from yuwen.nn import quick_products
 
 
@@ -30,3 +32,9 @@ def inference(model: nn.Module, *, quick: bool = False) -> Iterator[None]:
         if quick:
             stack.enter_context(quick_products())
         yield
+
+
+def refuse_not_finite(what: str, values: Any) -> None:
+    """UserError unless all of what a model gave is finite: `what` begins the line, such as "the loss is"."""
+    if not bool(torch.as_tensor(values).isfinite().all()):
+        raise UserError(f"{what} not finite: the model's weights are damaged or its training diverged")

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from yuwen.errors import UserError
+from yuwen.models.inference import refuse_not_finite
 from yuwen.tasks.batches import chunks
 from yuwen.tasks.calibrate import CONTENT_FREE, calibrate, prior
 from yuwen.tasks.centroids import classify_by_centroids
@@ -157,10 +158,7 @@ class Scorer:
         """softmax of the labels' scores [B, K]."""
         sums = log_probabilities(self.loaded.model, [item.ids for item in items], [item.labels for item in items])
         scores_BK = np.array(sums)
-        if not np.isfinite(scores_BK).all():
-            raise UserError(
-                "the model's scores are not finite numbers: its weights are damaged or its training diverged"
-            )
+        refuse_not_finite("scores are", scores_BK)
         if self.mean:
             scores_BK = scores_BK / np.array([[len(ids) for ids in item.labels] for item in items])
         return _softmax(scores_BK)

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from yuwen.disk import sha256
+from yuwen.disk import replace_text, sha256
 from yuwen.errors import UserError
 from yuwen.tasks.answer import asked_of
 from yuwen.tasks.contract import place
@@ -96,7 +96,7 @@ class ResultFile:
         now = json.loads(json.dumps(dict(maker)))
         if not self._size:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._made_by.write_text(json.dumps(now, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+            replace_text(self._made_by, json.dumps(now, ensure_ascii=False, indent=1) + "\n")
             return
         before = _read_json(self._made_by)
         for key in sorted({*before, *now}):

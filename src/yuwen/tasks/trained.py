@@ -12,7 +12,7 @@ import torch
 from yuwen.data.framing import Frame, padded
 from yuwen.errors import UserError
 from yuwen.models import Classifier
-from yuwen.models.inference import inference
+from yuwen.models.inference import inference, refuse_not_finite
 from yuwen.tasks.batches import chunks, in_order, padded_batches
 from yuwen.tasks.contract import Input, Usable, documents, place, tokenizer_of
 from yuwen.text import Document
@@ -77,8 +77,5 @@ class Reader:
             segments = torch.from_numpy(padded(of, 0, longest)[0])
         with inference(self.model):
             scores_BL = self.model.classify(ids, keep, segments).float()
-        if not bool(scores_BL.isfinite().all()):
-            raise UserError(
-                "the model's scores are not finite numbers: its weights are damaged or its training diverged"
-            )
+        refuse_not_finite("scores are", scores_BL)
         return scores_BL.softmax(-1).tolist()

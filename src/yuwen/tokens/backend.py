@@ -25,15 +25,37 @@ def unknown_of(backend: Backend) -> int | None:
 
 def around(backend: Backend) -> tuple[list[str], list[str]]:
     """The special tokens that tokenizer.json's post-processor puts before and behind a text."""
-    said = described(backend.post_processor) or {}
-    for step in said.get("processors", [said]):
+    for step in _post_processors(backend):
         if "cls" in step:  # BertProcessing, RobertaProcessing
             return [step["cls"][0]], [step["sep"][0]]
-        texts = [part.get("SpecialToken", {}).get("id") for part in step.get("single", [])]  # TemplateProcessing
-        if None in texts:  # where the text stands
-            at = texts.index(None)
-            return texts[:at], texts[at + 1 :]
+        tokens = _template(step, "single")
+        if None in tokens:  # where the text stands
+            at = tokens.index(None)
+            return tokens[:at], tokens[at + 1 :]
     return [], []
+
+
+def between(backend: Backend) -> list[str]:
+    """The special tokens that it puts between two texts: </s></s> for RoBERTa and BART, [SEP] for BERT."""
+    for step in _post_processors(backend):
+        if "cls" in step:
+            return [step["sep"][0]] * (2 if step["type"] == "RobertaProcessing" else 1)
+        tokens = _template(step, "pair")
+        if tokens.count(None) == 2:
+            one = tokens.index(None)
+            return tokens[one + 1 : tokens.index(None, one + 1)]
+    return []
+
+
+def _post_processors(backend: Backend) -> list[dict[str, Any]]:
+    said = described(backend.post_processor) or {}
+    steps: list[dict[str, Any]] = said.get("processors", [said])
+    return steps
+
+
+def _template(step: dict[str, Any], texts: str) -> list[Any]:
+    """The special tokens of a TemplateProcessing for one text ("single") or two ("pair"), None where a text stands."""
+    return [part.get("SpecialToken", {}).get("id") for part in step.get(texts, [])]
 
 
 def twin(backend: Backend) -> Backend:

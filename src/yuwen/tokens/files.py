@@ -9,6 +9,7 @@ from typing import Any
 
 from tokenizers import Tokenizer as Backend
 
+from yuwen.disk import replace_text
 from yuwen.errors import UserError
 from yuwen.tokens.backend import around
 
@@ -74,9 +75,8 @@ def read_folder(folder: Path) -> tuple[Backend, dict[str, Any]]:
 def write_folder(folder: Path, backend: Backend, settings: dict[str, Any]) -> None:
     """Writes tokenizer.json and tokenizer_config.json (which holds the chat template)."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "tokenizer.json").write_text(backend.to_str(pretty=True), encoding="utf-8")
-    text = json.dumps(settings, ensure_ascii=False, indent=2) + "\n"
-    (folder / "tokenizer_config.json").write_text(text, encoding="utf-8")
+    replace_text(folder / "tokenizer.json", backend.to_str(pretty=True))
+    replace_text(folder / "tokenizer_config.json", json.dumps(settings, ensure_ascii=False, indent=2) + "\n")
 
 
 def role_text(settings: dict[str, Any], role: str) -> str | None:

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as Backend
 
 from yuwen.errors import UserError
 from yuwen.tokens import files, pieces
-from yuwen.tokens.backend import described, twin, unknown_of
+from yuwen.tokens.backend import between, described, twin, unknown_of
 from yuwen.tokens.chat import Protector, Rendered, render_text
 from yuwen.tokens.split import EACH_CHARACTER
 from yuwen.tokens.stream import StreamDecoder
@@ -79,6 +79,12 @@ class Tokenizer:
     def id_of(self, role: str) -> int | None:
         """Id of a special token by its role in tokenizer_config.json: `bos_token`, `pad_token` …"""
         return self._role(role)
+
+    @functools.cached_property
+    def between_ids(self) -> tuple[int, ...]:
+        """Ids that tokenizer.json puts between two texts; none where it says nothing of two."""
+        ids = map(self._backend.token_to_id, between(self._backend))
+        return tuple(id for id in ids if id is not None)
 
     @functools.cached_property
     def adds_start(self) -> bool:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from yuwen.disk import replace_text
+
 
 class MetricsLog:
     """Appends to `metrics.jsonl` and to TensorBoard events in the run folder.
@@ -44,9 +46,7 @@ def cut_back(path: Path, step: int) -> None:
     """Drops the lines after `step` from a file of JSON objects, and a line that a crash cut short."""
     if path.is_file():
         kept = [line for line in read_metrics(path) if line["step"] <= step]
-        temporary = path.with_name(f".{path.name}")
-        temporary.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept), encoding="utf-8")
-        temporary.replace(path)
+        replace_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

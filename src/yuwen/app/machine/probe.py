@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from yuwen.app.machine import resources
+from yuwen.disk import replace_text
 
 # Forward and backward, a loop nest to be vectorised and a reduction: what a training step asks of the compiler.
 TRIAL = """
@@ -70,9 +71,7 @@ def compiler_works(again: bool = False) -> Verdict:
         verdict = Verdict(False, f"a trial with {path} failed: {_cause(trial.stderr)}")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(asdict(verdict)))
-        partial.replace(kept)
+        replace_text(kept, json.dumps(asdict(verdict)))
     except OSError:  # a cache that cannot be written only costs time
         pass
     return verdict

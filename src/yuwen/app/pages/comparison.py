@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import jinja2
 from yuwen import __version__
 from yuwen.app.pages.chart import clock, curves
 from yuwen.app.pages.report import ASSETS, count, size
+from yuwen.disk import replace_text
 
 _COLUMNS = {
     "recipe": "recipe",
@@ -32,8 +32,8 @@ _COLUMNS = {
 def write_comparison(folder: Path, result: Mapping[str, Any]) -> None:
     """Writes `compare.json`, `compare.md` and `compare.html` from what `compare` found."""
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "compare.json", json.dumps(result, ensure_ascii=False, indent=1))
-    _write(folder / "compare.md", table(result["rows"]))
+    replace_text(folder / "compare.json", json.dumps(result, ensure_ascii=False, indent=1))
+    replace_text(folder / "compare.md", table(result["rows"]))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
@@ -47,7 +47,7 @@ def write_comparison(folder: Path, result: Mapping[str, Any]) -> None:
         colours=_colours(result["rows"]),
         charts=_charts(result["runs"]),
     )
-    _write(folder / "compare.html", page)
+    replace_text(folder / "compare.html", page)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -113,9 +113,3 @@ def _points(run: Mapping[str, Any], amount: str) -> list[tuple[float, float]]:
 def _colours(rows: list[dict[str, Any]]) -> dict[str, str]:
     """A hue for each recipe, evenly around the circle."""
     return {row["recipe"]: f"hsl({round(360 * n / len(rows))} 60% 45%)" for n, row in enumerate(rows)}
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -20,7 +20,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import os
 import shlex
 import shutil
 import sys
@@ -33,6 +32,7 @@ import yaml
 
 from yuwen import __version__
 from yuwen.app.pages.chart import Point, clock, line_chart
+from yuwen.disk import replace_text
 
 ASSETS = Path(__file__).with_name("assets")
 STORIES = 7  # samples shown per prompt: the first, the last, and some between
@@ -64,10 +64,9 @@ def write_report(run: Path) -> Path:
         view=_tokenizer_view(run, summary, samples),
         commands=_commands(run, samples, recipe is not None),
     )
-    partial = run / f".report.{os.getpid()}.html"
-    partial.write_text(page, encoding="utf-8", errors="replace")
-    partial.replace(run / "report.html")
-    return run / "report.html"
+    path = run / "report.html"
+    replace_text(path, page.encode(errors="replace").decode())
+    return path
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from yuwen.app.run.own import fit, model_settings, own_objective
 from yuwen.config import Config, nearest
 from yuwen.data.split import hash_share
 from yuwen.data.words import Words
+from yuwen.disk import replace_text
 from yuwen.errors import UserError
 from yuwen.generation import SamplingConfig
 from yuwen.models import FAMILIES, parse_config
@@ -229,9 +230,7 @@ def merge(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Writes the resolved recipe, whole or not at all."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(yaml.safe_dump(recipe.plain(), allow_unicode=True, sort_keys=False), encoding="utf-8")
-    temporary.replace(path)
+    replace_text(path, yaml.safe_dump(recipe.plain(), allow_unicode=True, sort_keys=False))
 
 
 def _possible(recipe: Recipe) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from yuwen.disk import replace_text
+
 
 @dataclass
 class Summary:
@@ -28,5 +30,4 @@ class Summary:
 
     def write(self) -> None:
         """Puts it into the run's folder."""
-        path = Path(self.run) / "summary.json"
-        path.write_text(json.dumps(vars(self), ensure_ascii=False, indent=1), encoding="utf-8")
+        replace_text(Path(self.run) / "summary.json", json.dumps(vars(self), ensure_ascii=False, indent=1))
