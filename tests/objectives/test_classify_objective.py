@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,28 @@ def test_a_label_may_weigh_more(model: Classifier) -> None:
     wrong = ClassifyObjective(ClassifyConfig(class_weights={"A": 2.0}), FRAME)
     with pytest.raises(UserError, match=r"objective\.class_weights: unknown label 'A'"):
         wrong.loss(model, batch, {})
+
+
+def test_two_readings_shall_agree(model: Classifier) -> None:
+    """The mean of two cross-entropies, and the two divergences, from the readings that the same draws give."""
+    objective = ClassifyObjective(ClassifyConfig(consistency=3.0), FRAME)
+    batch = objective.prepare(rows([3, 5, 9], [2, 0, 1]), RNG)
+    labels = batch.tensors["labels"]
+    plain = F.cross_entropy(model.classify(batch.tensors["ids"], batch.tensors["keep"]), labels, reduction="sum")
+    torch.testing.assert_close(objective.loss(model, batch, {})["classify"].sum, plain)  # measured, it is read once
+
+    with pytest.raises(UserError, match=r"objective\.consistency compares two readings.*set model\.dropout=0\.1"):
+        objective.loss(copy.deepcopy(model).train(), batch, {})
+    dropping = copy.deepcopy(model).train()
+    dropping.dropout.rate = 0.3
+    torch.manual_seed(5)
+    twice = [torch.cat((batch.tensors[name], batch.tensors[name])) for name in ("ids", "keep")]
+    p, q = dropping.classify(*twice).log_softmax(-1).split(3)
+    assert (p - q).abs().max() > 0.01
+    told = -(p + q)[torch.arange(3), labels].sum() / 2
+    apart = F.kl_div(p, q, reduction="sum", log_target=True) + F.kl_div(q, p, reduction="sum", log_target=True)
+    torch.manual_seed(5)
+    torch.testing.assert_close(objective.loss(dropping, batch, {})["classify"].sum, told + 1.5 * apart)
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("inf"), float("nan")])

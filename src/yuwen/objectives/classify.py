@@ -1,6 +1,10 @@
 """Which class a text is of: what a pretrained body is fine-tuned by (Devlin et al. 2019, section 4.1).
 
 loss = - sum_i w(y_i) log p(y_i | x_i),   p = softmax(scores)
+
+With `consistency` every text is read twice, with other dropout, and the two answers p, q shall agree: the loss is the
+mean of both, and consistency / 2 x (KL(p | q) + KL(q | p)) beside it (Liang et al. 2021, R-Drop, eqs. 2 to 4, scaled as
+in its authors' code).
 """
 
 from __future__ import annotations
@@ -27,11 +31,12 @@ if TYPE_CHECKING:
 
 class ClassifyConfig(Config):
     """`label_smoothing` mixes the target with the uniform distribution; `class_weights` multiplies the loss of a
-    label's rows, 1 where it names none."""
+    label's rows, 1 where it names none; `consistency` weighs how far two readings of a text differ."""
 
     name: Literal["classify"] = "classify"
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     class_weights: dict[str, Annotated[float, Field(gt=0)]] = {}
+    consistency: float = Field(default=0.0, ge=0)
 
 
 class ClassifyObjective:
@@ -54,11 +59,23 @@ class ClassifyObjective:
         return Batch(tensors, {"classify": len(samples.labels)}, tokens=int(tensors["keep"].sum()))
 
     def loss(self, model: Classifier, batch: Batch, state: dict[str, Any]) -> Mapping[str, Term]:
-        tensors = batch.tensors
-        scores_BL = model.classify(tensors["ids"], tensors["keep"], tensors.get("segments")).float()
-        summed_B = F.cross_entropy(
-            scores_BL, tensors["labels"], reduction="none", label_smoothing=self.config.label_smoothing
-        )
+        tensors, consistency = batch.tensors, self.config.consistency if model.training else 0.0
+        inputs: list[Any] = [tensors["ids"], tensors["keep"], tensors.get("segments")]
+        if consistency:
+            if not model.dropout.rate:
+                raise UserError(
+                    "objective.consistency compares two readings with other dropout, and this model has none: set"
+                    " model.dropout=0.1"
+                )
+            inputs = [None if tensor is None else torch.cat((tensor, tensor)) for tensor in inputs]
+        scores_RBL = model.classify(*inputs).float().unflatten(0, (-1, len(tensors["labels"])))
+        readings = [
+            F.cross_entropy(scores_BL, tensors["labels"], reduction="none", label_smoothing=self.config.label_smoothing)
+            for scores_BL in scores_RBL
+        ]
+        summed_B = torch.stack(readings).mean(0)
+        if consistency:
+            summed_B = summed_B + consistency / 2 * _divergence(*scores_RBL.log_softmax(-1))
         if self.config.class_weights:
             summed_B = summed_B * self._weights(model.config.labels)[tensors["labels"]]
         return {"classify": Term(summed_B.sum(), batch.counts["classify"])}
@@ -71,3 +88,8 @@ class ClassifyObjective:
             if label not in labels:
                 raise UserError(f"objective.class_weights: unknown label {label!r}: {nearest(label, list(labels))}")
         return torch.tensor([self.config.class_weights.get(label, 1.0) for label in labels])
+
+
+def _divergence(p_BL: Tensor, q_BL: Tensor) -> Tensor:
+    """KL(p | q) + KL(q | p) of each row, both given by their logarithms: sum_l (p_l - q_l) (log p_l - log q_l)."""
+    return ((p_BL.exp() - q_BL.exp()) * (p_BL - q_BL)).sum(-1)
