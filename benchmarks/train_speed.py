@@ -92,7 +92,8 @@ def _keep(path: Path, name: str, row: dict[str, Any], settings: Mapping[str, int
     import transformers
     from record import measured_on, read_result, write_result
 
-    kept = {**row, "shape": dict(settings), **measured_on(), "transformers": transformers.__version__}
+    on = {**measured_on(), "transformers": transformers.__version__}  # apart: both it and the row tell of "yuwen"
+    kept = {**row, "shape": dict(settings), "measured_on": on}
     rows = {**read_result(path).get("rows", {}), name: kept}
     write_result(path, {"rows": {family: rows[family] for family in FAMILIES if family in rows}})
 

@@ -68,6 +68,7 @@ class ClassifyObjective:
                     " model.dropout=0.1"
                 )
             inputs = [None if tensor is None else torch.cat((tensor, tensor)) for tensor in inputs]
+        # R readings, B rows, L labels
         scores_RBL = model.classify(*inputs).float().unflatten(0, (-1, len(tensors["labels"])))
         readings = [
             F.cross_entropy(scores_BL, tensors["labels"], reduction="none", label_smoothing=self.config.label_smoothing)
