@@ -173,13 +173,16 @@ def test_memory_is_bounded_by_the_block_and_not_by_the_text(tmp_path: Path) -> N
     tokens = Column.stored(tmp_path / "tokens.bin", np.dtype(np.uint16))
     assert len(tokens) == length
     (tmp_path / "work").mkdir()
-    peaks = []
-    for block in (1 << 13, 1 << 22):
+
+    def peak(block: int) -> int:
         tracemalloc.start()
         fit(tokens, NGramConfig(vocabulary=6, order=4), Workspace(tmp_path / "work", block))
-        peaks.append(tracemalloc.get_traced_memory()[1])
+        found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peaks[0] < 3 << 20 < 8 * length < peaks[1]
+        return found
+
+    bounded = min(peak(1 << 13) for _ in range(3))  # what else goes on in this process, a first import, only adds
+    assert bounded < 3 << 20 < 8 * length < peak(1 << 22)
 
 
 def test_a_text_shorter_than_one_gram_is_refused() -> None:
