@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, get_args
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin
 
 import pydantic
 from typing_extensions import Self
@@ -59,17 +60,26 @@ def _place(cls: type[Config], location: list[str]) -> tuple[type[Config], list[s
 
     Where a key takes one of several settings, told apart by their `name`, pydantic puts that name behind the key.
     """
-    owner, path, choices = cls, list[str](), list[type[Config]]()
+    owner, path, choices, branches = cls, list[str](), list[type[Config]](), False
     for part in location:
         named = [kind for kind in choices if len(choices) > 1 and kind.model_fields["name"].default == part]
         if named:
             owner, choices = named[0], []
             continue
+        if branches:  # pydantic's name for a branch of `str | float`: nobody's key
+            branches = False
+            continue
         path.append(part)
-        choices = _configs(owner.model_fields[part].annotation) if part in owner.model_fields else []
+        annotation = owner.model_fields[part].annotation if part in owner.model_fields else None
+        choices = _configs(annotation)
+        branches = not choices and len([kind for kind in _union(annotation) if kind is not NoneType]) > 1
         if len(choices) == 1:  # Config, or Config | None
             owner = choices[0]
     return owner, path
+
+
+def _union(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else ()
 
 
 def _configs(annotation: Any) -> list[type[Config]]:

@@ -152,6 +152,14 @@ def test_mistakes_are_one_line(arguments: list[str], said: str, capsys: pytest.C
     assert not list(Path("new").glob("*/checkpoint-*"))
 
 
+def test_what_is_no_run_is_told_before_any_training() -> None:
+    Path("out/bert-1").mkdir(parents=True)
+    Path("out/bert-1/mine.txt").write_text("mine")
+    with pytest.raises(UserError, match="out/bert-1 exists already and is not a run"):
+        compared("llama", "bert")
+    assert [path.name for path in Path("out").iterdir()] == ["bert-1"]
+
+
 def test_only_one_text_is_one_scale() -> None:
     values = yaml.safe_load(Path("bert.yaml").read_text())
     Path("bert.yaml").write_text(yaml.safe_dump({**values, "data": {**values["data"], "valid": 0.1}}))

@@ -55,10 +55,10 @@ def test_windows_are_cut_elsewhere_in_the_next_epoch(some_shards: Shards) -> Non
 
 @given(position=st.integers(0, 10**9), seed=SEEDS)
 def test_a_sample_depends_on_seed_and_position_only(some_shards: Shards, position: int, seed: int) -> None:
-    one = Streams(some_shards, 16, 5, seed).sample(position)
+    one = Streams(some_shards, 16, 5, seed).samples(np.array([position]))
     two = Streams(some_shards, 16, 5, seed).samples(np.array([3, position, position + 1]))
-    assert one.ids.shape == (17,) and one.positions == position
-    assert np.array_equal(one.ids, two.ids[1]) and np.array_equal(one.flags, two.flags[1])
+    assert one.ids.shape == (1, 17) and one.positions.tolist() == [position]
+    assert np.array_equal(one.ids[0], two.ids[1]) and np.array_equal(one.flags[0], two.flags[1])
     assert two.stream is not None and one.stream is not None and two.stream[1] == one.stream[0] == position % 5
 
 

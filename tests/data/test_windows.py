@@ -46,10 +46,10 @@ def test_an_epoch_covers_every_token_once_but_for_one_overlap(
 
 @given(st.integers(0, 10**9), st.integers(0, 2**63))
 def test_a_sample_depends_on_seed_and_position_only(some_shards: Shards, position: int, seed: int) -> None:
-    one = Windows(some_shards, 16, seed).sample(position)
+    one = Windows(some_shards, 16, seed).samples(np.array([position]))
     two = Windows(some_shards, 16, seed).samples(np.array([3, position, position + 1]))
-    assert one.ids.shape == (17,) and one.positions == position
-    assert np.array_equal(one.ids, two.ids[1]) and np.array_equal(one.flags, two.flags[1])
+    assert one.ids.shape == (1, 17) and one.positions.tolist() == [position]
+    assert np.array_equal(one.ids[0], two.ids[1]) and np.array_equal(one.flags[0], two.flags[1])
 
 
 def test_epochs_differ_in_order_and_cut(some_shards: Shards) -> None:
@@ -60,10 +60,10 @@ def test_epochs_differ_in_order_and_cut(some_shards: Shards) -> None:
 
 
 def test_documents_are_numbered_from_their_starts(some_shards: Shards) -> None:
-    sample = Windows(some_shards, 64, 1).sample(5)
-    assert sample.documents[0] == int(sample.document_starts[0])
+    sample = Windows(some_shards, 64, 1).samples(np.array([5, 6]))
+    assert np.array_equal(sample.documents[:, 0], sample.document_starts[:, 0].astype(int))
     assert sample.document_starts.any()
-    assert np.array_equal(np.diff(sample.documents) == 1, sample.document_starts[1:])
+    assert np.array_equal(np.diff(sample.documents) == 1, sample.document_starts[:, 1:])
 
 
 def test_a_corpus_shorter_than_a_window_is_refused(some_shards: Shards) -> None:

@@ -6,12 +6,14 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from objective_cases import seeds, settings, some_windows, vocabulary, windows
 
 from yuwen.data import Sample
 from yuwen.data.shards import DOCUMENT, SENTENCE
+from yuwen.errors import UserError
 from yuwen.nn.cross_entropy import IGNORE
 from yuwen.objectives import Batch
 from yuwen.objectives.denoising import DenoisingObjective
@@ -105,7 +107,7 @@ def test_token_deletion(samples: Sample, seed: int, rate: float) -> None:
         assert all(id in rest for id in source)  # a subsequence
 
 
-@given(some_windows(), seeds, st.floats(0.05, 0.9))
+@given(some_windows(), seeds, st.floats(0.05, 0.75))
 def test_text_infilling(samples: Sample, seed: int, rate: float) -> None:
     for text, source in zip(texts(samples), sources(prepare(samples, seed, infill=rate, permute=False)), strict=True):
         kept = [id for id in source if id != KNOWN.mask]
@@ -130,6 +132,21 @@ def test_spans_are_poisson_and_some_are_empty() -> None:
     shares = np.bincount(lengths, minlength=8)[:8] / len(lengths)
     expected = [np.exp(-3) * 3**k / np.prod(np.arange(1, k + 1)) for k in range(8)]
     assert np.abs(shares - expected).max() < 0.035 and shares[0] > 0.02
+
+
+@given(seeds)
+def test_what_was_deleted_cuts_no_span(seed: int) -> None:
+    samples = windows(0, rows=20, length=202, specials=0)
+    samples.ids[:] = KNOWN.ordinary[samples.ids % len(KNOWN.ordinary)]
+    for source in sources(prepare(samples, seed, delete=0.1, infill=0.3, permute=False)):
+        marks = [id == KNOWN.mask for id in source]
+        assert any(marks) and not any(one and other for one, other in zip(marks, marks[1:], strict=False))
+
+
+def test_more_than_can_lie_apart_is_refused() -> None:
+    for values, most in (({"infill": 0.8}, "0.75"), ({"infill": 0.6, "mean_span": 1.0}, "0.50")):
+        with pytest.raises(UserError, match=rf"infill=0\.[68] in spans of .* at most {most}"):
+            settings("denoising", **values)
 
 
 @given(some_windows(), seeds)

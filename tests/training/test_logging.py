@@ -27,6 +27,14 @@ def test_resuming_cuts_back(tmp_path: Path) -> None:
     assert path.read_text() == ""
 
 
+def test_a_line_that_is_cut_within_a_character(tmp_path: Path) -> None:
+    path = tmp_path / "samples.jsonl"
+    whole = '{"step": 1, "text": "春风"}\n'.encode()
+    path.write_bytes(whole + '{"step": 2, "text": "春'.encode()[:-1])
+    cut_back(path, 9)
+    assert path.read_bytes() == whole
+
+
 def test_cutting_back_what_is_not_there(tmp_path: Path) -> None:
     cut_back(tmp_path / "samples.jsonl", 3)
     assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ import pytest
 from small_runs import Stopped, assert_same_run, logged, recipe, stored, text_file
 
 from yuwen.app.machine import probe
+from yuwen.app.run.recipe import read_recipe
 from yuwen.app.run.train import train
 from yuwen.errors import UserError
 from yuwen.training import Checkpoints
@@ -75,6 +76,32 @@ def test_more_steps_go_on_from_where_it_stood(tmp_path: Path) -> None:
     assert all(long[0][name].equal(raised[0][name]) for name in long[0])
     assert logged(tmp_path / "long") == logged(tmp_path / "raised")
     assert "steps: 12" in (tmp_path / "raised" / "recipe.yaml").read_text()
+
+
+def test_the_runs_own_recipe_goes_on_like_the_first(tmp_path: Path, stop_at: Stop) -> None:
+    """Its steps are a plan that minutes came to, not a wish: it may still be made anew."""
+    minutes = ("train.steps=0", "train.minutes=0.05", "train.checkpoint_every=4")
+    run = tmp_path / "run"
+    stop_at(30)
+    with pytest.raises(Stopped):
+        train(recipe(tmp_path, *minutes), run, quiet=True)
+    own = read_recipe(run / "recipe.yaml")
+    assert own.train.steps and own.train.minutes == 0.05
+    with pytest.raises(Stopped):
+        stop_at(34)
+        train(own, run, resume="auto", quiet=True)
+    state = json.loads((run / "last" / "training" / "state.json").read_text())
+    assert state["progress"]["step"] == 32 and not state["progress"]["fixed"]
+
+
+def test_a_summary_that_was_not_written_in_time(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(recipe(tmp_path), run, quiet=True)
+    before = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").unlink()
+    train(recipe(tmp_path), run, resume="auto", quiet=True)
+    after = json.loads((run / "summary.json").read_text())
+    assert {**after, "stages": 0} == {**before, "stages": 0}
 
 
 def written(run: Path) -> dict[Path, int]:

@@ -24,7 +24,7 @@ import torch
 from yuwen.app.loading.load import load
 from yuwen.app.machine import resources
 from yuwen.app.pages.comparison import write_comparison
-from yuwen.app.run.folder import difference
+from yuwen.app.run.folder import difference, refuse_no_run
 from yuwen.app.run.recipe import Recipe, parse_recipe, read_recipe
 from yuwen.app.run.train import corpora, train
 from yuwen.data import Corpus
@@ -164,6 +164,7 @@ def _one_scale(entries: Sequence[Entry]) -> tuple[str, str]:
 
 
 def _refuse_another(entry: Entry, identity: str) -> None:
+    refuse_no_run(entry.run)
     stored = entry.run / "recipe.yaml"
     if not stored.is_file():
         return
@@ -225,7 +226,7 @@ def _trained(entry: Entry, identity: str, quiet: bool) -> dict[str, Any]:
         summary = train(recipe, run, resume="auto", quiet=quiet, preparation_counts=False)
     except UserError as error:
         raise UserError(f"{run.name}: {error}") from error
-    memory = resources.peak_memory()
+    memory = resources.peak_memory() if "training" in summary.stages else None  # an earlier process has trained it
     _, held_out = corpora(recipe.data)
     assert held_out is not None
     per_token = summary.flops_per_token

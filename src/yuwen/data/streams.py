@@ -28,17 +28,12 @@ class Streams:
         total = len(shards.tokens)
         if total < rows * length + 1:
             raise UserError(
-                f"{shards.folder}: {total} tokens are fewer than a step's {rows} streams of data.length={length}; "
+                f"the text's {total} tokens are fewer than a step's {rows} streams of data.length={length}; "
                 "use a smaller train.batch_tokens or data.length, or more text"
             )
         self.shards, self.length, self.rows = shards, length, rows
         self.per_epoch = -(-total // length)
         self._phase = int(mix(np.full(1, seed % 2**64, np.uint64))[0] % np.uint64(total))
-
-    def sample(self, position: int) -> Sample:
-        """The window at one global position: ids [T+1]."""
-        batch = self.samples(np.array([position]))
-        return Sample(batch.ids[0], batch.flags[0], batch.positions[0], batch.stream, batch.streams, batch.fresh)
 
     def samples(self, positions: np.ndarray) -> Sample:
         """The windows at some global positions [B]: ids [B, T+1], and which streams they continue."""

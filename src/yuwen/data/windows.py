@@ -15,14 +15,14 @@ _ROUNDS = 4
 
 @dataclass(frozen=True)
 class Sample:
-    """One window [T+1], or a batch of them [B, T+1]: inputs are all ids but the last, targets all but the first.
+    """Windows [B, T+1]: inputs are all ids but the last, targets all but the first.
 
     Windows that read on (`Streams`) also say which of so many streams each goes on with, and whether it starts there.
     """
 
     ids: np.ndarray  # int64
     flags: np.ndarray  # uint8, the bits of `yuwen.data.shards`
-    positions: np.ndarray  # int64 [] or [B]: the global positions
+    positions: np.ndarray  # int64 [B]: the global positions
     stream: np.ndarray | None = None  # int64 [B]
     streams: int = 0
     fresh: np.ndarray | None = None  # bool [B]
@@ -53,17 +53,12 @@ class Windows:
             raise UserError(f"data.length={length}: a window needs at least 1 token")
         if len(shards.tokens) < length + 1:
             raise UserError(
-                f"{shards.folder}: {len(shards.tokens)} tokens are fewer than one window of data.length + 1 ="
-                f" {length + 1}; use a smaller data.length or more text"
+                f"the text's {len(shards.tokens)} tokens are fewer than one window of data.length + 1 = {length + 1};"
+                " use a smaller data.length or more text"
             )
         self.shards, self.length = shards, length
         self.per_epoch = -(-len(shards.tokens) // length)
         self._seed = np.uint64(seed % 2**64)
-
-    def sample(self, position: int) -> Sample:
-        """The window at one global position: ids [T+1]."""
-        batch = self.samples(np.array([position]))
-        return Sample(batch.ids[0], batch.flags[0], batch.positions[0])
 
     def samples(self, positions: np.ndarray) -> Sample:
         """The windows at some global positions [B]: ids [B, T+1]."""

@@ -127,6 +127,12 @@ def load_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> tupl
     return model, _filled(model, files, folder, dtype)
 
 
+def stored_config(folder: Path) -> ModelConfig:
+    """The settings of the model that `load_folder` finds there, with the heads that the weights hold."""
+    config = config_from_published(read_json(folder / "config.json"), str(folder / "config.json"))
+    return config.as_stored(WeightFiles(folder).shapes)
+
+
 def load_classifier(
     folder: Path, dtype: torch.dtype | None = torch.float32
 ) -> tuple[Classifier, Tokenizer | None] | None:

@@ -10,9 +10,9 @@ Which position speaks for the text, and what stands before the last linear map, 
     BART, T5                likewise over the decoder's h_last; the decoder reads the text that the encoder has read
     GPT-2, LLaMA, Qwen …    h_last itself, and a map without bias
 
-A family without a published class (the Transformer of 2017, PaLM, LSTM, RNN) is read as GPT-2 is, and stored in our
-own layout. Padding stands at the right; h_last is that of the last token. Differences here: dropout falls once, before
-the last map, with the body's rate.
+A family without a published class (the Transformer of 2017, PaLM, LSTM, RNN) has GPT-2's head, with an encoder over the
+states that BART's has, and is stored in our own layout. Padding stands at the right; h_last is that of the last token.
+Differences here: dropout falls once, before the last map, with the body's rate.
 """
 
 from __future__ import annotations
@@ -54,6 +54,8 @@ class Layout:
     bias: bool = True
 
 
+# Which position of an XLNet speaks, and through what: settings of the published class that others are built by too.
+_SUMMARY = {"summary_type": "last", "summary_use_proj": True, "summary_activation": "tanh"}
 _OUTPUT, _DENSE = "classification_head.out_proj", "classification_head.dense"  # of BART and T5
 LAYOUTS: dict[str, Layout] = {
     "bert": Layout("BertForSequenceClassification", "pooled", "classifier", prefix="bert."),
@@ -329,6 +331,9 @@ def classifier_config(values: Mapping[str, Any], where: str) -> ClassifierConfig
     if values.get("problem_type") not in (None, "single_label_classification"):
         raise UserError(f"{where}: problem_type={values['problem_type']!r} is not supported: only one label for a text")
     known = {key: value for key, value in values.items() if key not in ("architectures", "num_labels")}
+    for key, ours in _SUMMARY.items() if kind.MODEL_TYPE == "xlnet" else ():
+        if values.get(key, ours) != ours:
+            raise UserError(f"{where}: {key}={values[key]!r} is not supported for xlnet (only {ours!r})")
     body = kind.from_published(known, where)
     pad = values.get("pad_token_id")
     return ClassifierConfig.parse(where, {"body": body_config(body), "labels": labels, "pad": pad})

@@ -23,7 +23,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from yuwen.models.config import gated_hidden
+from yuwen.models.config import divides, gated_hidden
 from yuwen.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, Stack
 from yuwen.models.weights import Entry, Same, per_layer
 from yuwen.nn import (
@@ -98,8 +98,10 @@ class T5Config(EncoderDecoderConfig):
     def _fill_heads(cls, values: Any) -> Any:
         values = dict(values)
         width, heads = (values.get(key, cls.model_fields[key].default) for key in ("width", "heads"))
-        if isinstance(width, int) and isinstance(heads, int) and heads:
-            values["head_width"] = values.get("head_width") or width // heads
+        if isinstance(width, int) and isinstance(heads, int) and heads > 0:
+            if not values.get("head_width"):
+                divides(heads, heads, width, None)
+                values["head_width"] = width // heads
             if values.get("activation") == "gated-gelu":
                 values["ffn"] = values.get("ffn") or gated_hidden(width)
         return values

@@ -9,6 +9,8 @@ Blocks are post-norm; the head is the embedding's own table plus a bias.
 
 Differences here: dropout is 0 by default (published: 0.1) and does not fall inside the feed-forward; a query before
 everything in the order, without memory, reads nothing (in the published code it reads all tokens alike, its own too);
+[CLS] is of the last text's segment, and a single text has none (the authors give [CLS] a segment of its own, which
+`transformers` does only for those who pass `token_type_ids`);
 `bi_data`, `same_length`, `clamp_len` and one-way attention (`attn_type` uni) are refused.
 """
 

@@ -41,7 +41,7 @@ class DenoisingConfig(Config):
     mask: float = Field(default=0.0, ge=0, lt=1)
     delete: float = Field(default=0.0, ge=0, lt=1)
     infill: float = Field(default=0.3, ge=0, lt=1)
-    mean_span: float = Field(default=3.0, gt=0, le=64)
+    mean_span: float = Field(default=3.0, ge=1, le=64)
     permute: bool = True
     rotate: bool = False
 
@@ -49,6 +49,12 @@ class DenoisingConfig(Config):
     def _some_noise(self) -> Self:
         if not (self.mask or self.delete or self.infill or self.permute or self.rotate):
             raise ValueError("a text without noise would only be copied: set mask, delete, infill, permute or rotate")
+        most = self.mean_span / (1 + self.mean_span)
+        if self.infill > most:
+            raise ValueError(
+                f"infill={self.infill} in spans of mean_span={self.mean_span} leaves too few tokens between them:"
+                f" at most {most:.2f}"
+            )
         return self
 
 
@@ -77,6 +83,8 @@ class DenoisingObjective(PairsObjective):
                 ids_BT = np.take_along_axis(ids_BT, reorder(flags_BT, ids_BT == self.end, rng), axis=1)
         if config.delete:
             ids_BT = np.where(self._some(ids_BT, config.delete, rng), _NOTHING, ids_BT)
+            # what stays moves together: a hole would show where something went, and cut a span that lies over it
+            ids_BT = packed(ids_BT, ids_BT != _NOTHING, ids_BT.shape[1], _NOTHING)
         if config.mask:
             ids_BT = np.where(self._some(ids_BT, config.mask, rng), self.mask, ids_BT)
         return self._infilled(ids_BT, rng) if config.infill else ids_BT

@@ -106,7 +106,8 @@ class Masking:
         return Masked(hidden_BT, places_BP, packed(ids_BT, chosen_BT, width, IGNORE))
 
     def _budget(self, tokens_B: np.ndarray) -> np.ndarray:
-        """How many of so many tokens are chosen: at least one, where there is one."""
+        """How many of so many tokens may be chosen: at least one, where there is one. A whole word longer than that is
+        never chosen, as in Devlin et al.'s code."""
         rounded_B = np.rint(self.config.rate * tokens_B).astype(np.int64)
         return np.minimum(np.maximum(rounded_B, 1), tokens_B)
 

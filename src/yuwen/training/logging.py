@@ -53,7 +53,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """The logged steps; a last line that a crash cut short is left out."""
     metrics: list[dict[str, Any]] = []
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").split("\n")[:-1]:  # a text may hold other breaks
+        # A text may hold other breaks, and a crash may have cut within a character.
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]:
             try:
                 metrics.append(json.loads(line))
             except ValueError:

@@ -38,11 +38,11 @@ def activations_bytes(config: Any, tokens: int, length: int, element: int) -> in
     return tokens * config.kept(length) * element + logits
 
 
-def fitting_tokens(config: Any, share: int, length: int, element: int, free: int) -> int:
-    """The largest micro-batch, in tokens, that divides `share` into whole windows and whose activations fit into `free`
-    bytes; 0 if none does."""
+def fitting_tokens(config: Any, share: int, length: int, element: int, free: int, readings: int = 1) -> int:
+    """The largest micro-batch, in tokens, that divides `share` into whole windows and whose activations, where each is
+    read `readings` times, fit into `free` bytes; 0 if none does."""
     for tokens in smaller_micro_batches(share, length):
-        if activations_bytes(config, tokens, length, element) <= free:
+        if activations_bytes(config, readings * tokens, length, element) <= free:
             return tokens
     return 0
 

@@ -79,6 +79,42 @@ def test_rows_are_counted_by_what_they_hold(tmp_path: Path) -> None:
     assert summary.tokens < 0.8 * summary.steps * 2048  # rows are shorter than they may be
 
 
+def test_parts_of_a_batch_change_nothing(tmp_path: Path) -> None:
+    """However many rows are computed at a time, a step reads the same ones, and the rest is measured alike."""
+
+    def logged(run: str, *settings: str) -> list[dict[str, Any]]:
+        train(recipe(*fresh("bert"), "train.evaluate_every=2", *settings), Path(run), quiet=True)
+        return [json.loads(line) for line in Path(run, "metrics.jsonl").read_text().splitlines()]
+
+    whole, parts = (logged(f"rows-{n}", FIELDS, "train.steps=6", f"train.micro_tokens={n}") for n in (0, 256))
+    assert [line["tokens"] for line in whole] == [line["tokens"] for line in parts]
+    for key in ("loss", "valid_loss"):
+        found = [[line[key] for line in lines if key in line] for lines in (whole, parts)]
+        assert len(found[0]) > 3 and found[0] == pytest.approx(found[1], rel=1e-3)
+    hidden = [logged(f"text-{n}", "train.steps=1", f"train.micro_tokens={n}")[0]["valid_loss"] for n in (0, 256)]
+    assert hidden[0] == hidden[1]
+
+
+def test_two_readings_are_twice_the_operations(tmp_path: Path) -> None:
+    least = [*fresh("bert"), FIELDS, "train.steps=1", "model.dropout=0.1"]
+    once = train(recipe(*least), Path("once"), quiet=True).flops_per_token
+    twice = train(recipe(*least, "objective.consistency=1"), Path("twice"), quiet=True).flops_per_token
+    assert once is not None and twice == 2 * once
+
+
+def test_what_the_begun_model_has_is_no_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    """A head that its weights hold can be trained, whatever its class is called; none can be switched off."""
+    train(recipe(*fresh("bert"), "objective.name=next_sentence", "train.steps=1"), Path("text"), quiet=True)
+    begin = ["model.from=text", "tokenizer={}", "train.steps=1"]
+    with pytest.raises(UserError, match=r"model\.next_sentence=False: the model that model\.from names has another"):
+        train(recipe(*begin, "objective.name=masked", "model.next_sentence=false"), Path("run"), quiet=True)
+    for folder in ("text/last",):
+        config = json.loads(Path(folder, "config.json").read_text())
+        Path(folder, "config.json").write_text(json.dumps({**config, "architectures": ["BertForMaskedLM"]}))
+    train(recipe("model.from=text/last", *begin[1:], "objective.name=next_sentence"), Path("named"), quiet=True)
+    assert yuwen.load("named").model.heads >= {"masked", "next_sentence"}  # type: ignore[union-attr]
+
+
 def test_from_text_alone_to_an_exported_classifier(capsys: pytest.CaptureFixture[str]) -> None:
     train(recipe(*fresh("bert"), "objective.name=masked", "train.steps=4"), Path("text"), quiet=True)
     tuning = ["model.from=text", "tokenizer={}", FIELDS, "objective.name=classify", "model.dropout=0.1"]

@@ -85,6 +85,27 @@ def test_a_fresh_encoder_has_the_heads_that_it_learns_by() -> None:
         assert recipe.model_config_for(300).answers == heads  # type: ignore[attr-defined]
 
 
+def test_a_fraction_is_one_however_it_is_written() -> None:
+    assert [parse_recipe(merge(LEAST, [f"data.valid={text}"])).data.valid for text in ("1e-2", "0.01")] == [0.01] * 2
+
+
+def test_a_start_may_be_any_id_of_the_tokenizer_to_come() -> None:
+    recipe = parse_recipe(merge(LEAST, ["model.family=bart", "tokenizer.from=runs/a", "model.start=102"]))
+    assert recipe.model_config_for(21128).start == 102  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match="start=102 must be an id below vocabulary=64"):
+        recipe.model_config_for(60)
+
+
+def test_no_section_comes_twice(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("data: {train: a.txt}\ntrain: {steps: 5, seed: 3}\nmodel: {layers: 2}\ntrain: {minutes: 30}\n")
+    with pytest.raises(UserError, match=r"twice\.yaml:4: .*'train' is given twice"):
+        read_recipe(path)
+    path.write_text("x: &x {steps: 5}\ndata: {train: a.txt}\ntrain: {<<: *x, steps: 6}\n")
+    with pytest.raises(UserError, match="unknown key x"):  # a merge that is overridden is none
+        read_recipe(path)
+
+
 def test_with_another_model_the_objective_waits_for_it() -> None:
     assert parse_recipe(merge(LEAST, ["model.from=runs/a"])).objective is None
 
@@ -97,7 +118,21 @@ MISTAKES = {
     "data.fields.text=a objective.name=causal": "objective.name=causal learns from running text: leave data.fields out",
     "data.fields.text=a data.field=b": "leave data.field out",
     "data.order=stream": "data.order=stream is for models that carry a state, and model.family=qwen3",
-    "model.family=bert model.masked=false objective.name=masked": "trains a masked head, and this model has none",
+    "model.family=bert model.masked=false objective.name=masked": "trains a masked head, and this model (model.fam",
+    "model.family=roberta objective.name=next_sentence": "trains a next_sentence head, and this model (model.family=ro",
+    "model.family=bert objective.name=sentence_order": "trains a sentence_order head, and this model",
+    "model.family=albert objective.name=next_sentence": "trains a next_sentence head, and this model",
+    "model.family=distilbert objective.name=next_sentence": "trains a next_sentence head, and this model",
+    "model.family=bert model.segments=1": "next_sentence reads two segments, and model.segments=1: set 2",
+    "model.family=t5 model.width=100 model.heads=6": "width=100 must be a multiple of heads=6",
+    "model.family=t5 model.width=4 model.heads=8": "width=4 must be a multiple of heads=8",
+    "model.family=bart model.start=-1": "model.start=-1",
+    "model.family=bart model.start=70 model.vocabulary=64": "start=70 must be an id below vocabulary=64",
+    "model.family=bert data.fields.text=a objective.name=contrastive train.batch_tokens=256": "set train.batch_tokens",
+    "data.valid=null": "data.valid: 0 holds nothing out",
+    "data.train=5": "data.train=5: input should be a valid string",
+    "data.train=[a,3]": "data.train=",
+    "model={layers: 2, layers: 3}": "cannot be read",
     "model.family=bert data.fields.text=a objective.name=contrastive train.micro_tokens=256": "leave train.micro",
     "model.family=t5 tokenizer.vocabulary=300": "tokenizer.vocabulary=300 has no room for the 256 bytes",
     "data.valid=hash:2": "data.valid=hash:2: write hash: and a share",

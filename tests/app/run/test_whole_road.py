@@ -197,6 +197,10 @@ def _says_something(loaded: Loaded, run: Path, capsys: pytest.CaptureFixture[str
     elif not loaded.encoder:
         said = answer(capsys, "generate", str(run), "the cat", "--max-tokens", "3", "--greedy")
         assert 1 <= len(said["ids"]) <= 3
+        answers = isinstance(loaded.model, EncoderDecoder)  # a source is answered, never continued
+        raw = ["generate", str(run), "the cat", "--max-tokens", "1", "--raw"]
+        assert command(raw) == (2 if answers else 0)
+        assert ("leave out raw" in capsys.readouterr().err) == answers
     elif "masked" in loaded.model.heads:  # type: ignore[union-attr, operator]
         assert answer(capsys, "apply", "fill", str(run), "the [MASK] sees")["masks"][0]
     else:

@@ -131,6 +131,8 @@ class Loaded:
         if self.classifier is not None:
             raise UserError(f"{self.path}: this model tells classes and does not write: use `yuwen apply classify`")
         if isinstance(self.model, EncoderDecoder):
+            if raw:
+                raise UserError(f"{self.path}: a {self.family} answers a source and continues nothing: leave out raw")
             return source_ids(prompt, self.tokenizer)
         return prompt_ids(prompt, self.tokenizer, chat=self.chat and not raw)
 

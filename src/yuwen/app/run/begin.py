@@ -82,4 +82,6 @@ def _unpublished(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_unpublished(config: Any, key: str) -> bool:
-    return key in type(config).model_fields and key not in config.PUBLISHED
+    """A switch that is in no config.json (a head, a bias) says which weights there are: it can be no other here."""
+    fields = type(config).model_fields
+    return key in fields and key not in config.PUBLISHED and fields[key].annotation is not bool

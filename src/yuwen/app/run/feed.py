@@ -28,6 +28,7 @@ from yuwen.data import (
 from yuwen.data.loader import Source
 from yuwen.data.records import RowMeta
 from yuwen.data.shards import Meta
+from yuwen.errors import UserError
 from yuwen.evaluation import Evaluator
 from yuwen.evaluation.classification import evaluate_rows
 from yuwen.models.inference import inference
@@ -37,6 +38,8 @@ from yuwen.text import Document
 from yuwen.tokens import Tokenizer
 
 Validation = Callable[[Any], Mapping[str, float]]
+
+_MEASURED = 4096  # tokens that are measured at a time
 
 
 class Feed(Protocol):
@@ -63,11 +66,11 @@ class Feed(Protocol):
         """Makes the shards, or finds them made."""
         ...
 
-    def source(self, samples: int) -> Source:
-        """Where a loader draws from, so many samples at a time."""
+    def source(self) -> Source:
+        """Where a loader draws from."""
         ...
 
-    def validation(self, objective: Objective, tokenizer: Tokenizer, samples: int) -> Validation | None:
+    def validation(self, objective: Objective, tokenizer: Tokenizer) -> Validation | None:
         """How a model is measured while it learns; None where nothing is held out."""
         ...
 
@@ -107,23 +110,33 @@ class TextFeed:
             words=data.words,
         )
 
-    def source(self, samples: int) -> Source:
+    def source(self) -> Source:
         data, train = self.recipe.data, self.recipe.train
         if data.order == "stream":
             return Streams(self.shards, data.length, rows=train.batch_tokens // data.length, seed=train.seed)
         return Windows(self.shards, data.length, seed=train.seed)
 
-    def validation(self, objective: Objective, tokenizer: Tokenizer, samples: int) -> Validation | None:
+    def validation(self, objective: Objective, tokenizer: Tokenizer) -> Validation | None:
         if self.held_out is None:
             return None
-        data = self.recipe.data
+        data, seed = self.recipe.data, self.recipe.train.seed
         if self.recipe.objective is not None and self.recipe.objective.name == "causal":
             return Exact(tokenizer, self.held_out, data.length)
         shards = prepare(self.held_out, tokenizer, text=RAW, deduplicate=False, words=data.words)
+        if (held := len(shards.tokens)) <= data.length:
+            raise UserError(
+                f"data.valid holds out {held} tokens, fewer than one window of data.length + 1 = {data.length + 1}:"
+                " hold out more, or use a smaller data.length"
+            )
+        samples = _measured_at_once(data.length)
+        if data.order == "stream":  # what came before is remembered, as in training
+            streams = Streams(shards, data.length, rows=min(samples, (held - 1) // data.length))
+            steps = np.arange(-(-streams.per_epoch // streams.rows))[:, None] * streams.rows
+            return ObjectiveLoss(objective, lambda: map(streams.samples, steps + np.arange(streams.rows)), seed)
         windows = Windows(shards, data.length)
         total = max(2, windows.per_epoch)  # two at least: a second sentence comes from another window
-        parts = np.array_split(np.arange(total), max(1, total // max(2, samples)))
-        return ObjectiveLoss(objective, lambda: map(windows.samples, parts), self.recipe.train.seed)
+        parts = np.array_split(np.arange(total), max(1, total // samples))
+        return ObjectiveLoss(objective, lambda: map(windows.samples, parts), seed)
 
 
 class RowFeed:
@@ -157,17 +170,18 @@ class RowFeed:
             exclude=self.held_out,
         )
 
-    def source(self, samples: int) -> Source:
-        return Records(self.shards, self.recipe.data.length, samples, self.recipe.train.seed)
+    def source(self) -> Source:
+        length, train = self.recipe.data.length, self.recipe.train
+        return Records(self.shards, length, train.batch_tokens // length, train.seed)  # a step's, in parts or not
 
-    def validation(self, objective: Objective, tokenizer: Tokenizer, samples: int) -> Validation | None:
+    def validation(self, objective: Objective, tokenizer: Tokenizer) -> Validation | None:
         if self.held_out is None:
             return None
         data, known = self.recipe.data, self.shards.meta.labels or None
         # what is split off the training rows has their copies and contradictions; a DATA of its own is as it is
         split_off = data.deduplicate and _by_share(data.valid)
         rows = prepare_rows(self.held_out, self.fields, tokenizer, text=RAW, deduplicate=split_off, labels=known)
-        length = data.length
+        length, samples = data.length, _measured_at_once(data.length)
         if isinstance(objective, ClassifyObjective):
             return Told(rows, objective.frame, length)
         return ObjectiveLoss(objective, lambda: in_order(rows, length, samples), self.recipe.train.seed)
@@ -210,16 +224,23 @@ class ObjectiveLoss:
         sums: dict[str, float] = {}
         counts: dict[str, int] = {}
         weights: dict[str, float] = {}
+        state: dict[str, Any] = {}
         with inference(model):
             for number, samples in enumerate(self.batches()):
                 batch = self.objective.prepare(samples, np.random.default_rng([self.seed, number]))
-                for name, term in self.objective.loss(model, batch, {}).items():
+                for name, term in self.objective.loss(model, batch, state).items():
                     sums[name] = sums.get(name, 0.0) + float(term.sum)
                     counts[name] = counts.get(name, 0) + term.count
                     weights[name] = term.weight
         means = {name: sums[name] / max(1, counts[name]) for name in sums}
         parts = {f"valid_{name}": mean for name, mean in means.items()} if len(means) > 1 else {}
         return {"valid_loss": sum(weights[name] * mean for name, mean in means.items()), **parts}
+
+
+def _measured_at_once(length: int) -> int:
+    """Windows or rows of a batch that is only measured: never those of a step, whose size may change when a run goes
+    on, for what chance hides in them depends on it."""
+    return max(2, _MEASURED // length)
 
 
 def corpora(data: DataConfig) -> tuple[Corpus, Corpus | None]:

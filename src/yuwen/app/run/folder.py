@@ -41,8 +41,7 @@ def claim(run: Path) -> Iterator[None]:
     """
     import fcntl
 
-    if (run.exists() and not run.is_dir()) or (run.is_dir() and not _is_run(run)):
-        raise UserError(f"{run} exists already and is not a run: choose another --out")
+    refuse_no_run(run)
     run.mkdir(parents=True, exist_ok=True)
     lock = os.open(run / ".lock", os.O_CREAT | os.O_RDWR)
     try:
@@ -56,6 +55,12 @@ def claim(run: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+def refuse_no_run(run: Path) -> None:
+    """UserError where something else stands at the path of a run."""
+    if run.exists() and not (run.is_dir() and _is_run(run)):
+        raise UserError(f"{run} exists already and is not a run: choose another --out")
 
 
 def _is_run(run: Path) -> bool:
@@ -79,6 +84,8 @@ def refuse_change(recipe: Recipe, run: Path) -> Recipe:
             f"{key}={given!r} differs from the run's own {before!r} ({run / 'recipe.yaml'}): "
             "a run goes on as it began; for another recipe choose another --out"
         )
+    if recipe.train.minutes and recipe.train.steps == stored.train.steps:  # the run's own file, whose steps are a plan
+        recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": 0})})
     for budget in ("minutes", "flops"):
         if getattr(recipe.train, budget) and not recipe.train.steps:
             if getattr(recipe.train, budget) == getattr(stored.train, budget):

@@ -16,6 +16,7 @@ from yuwen.app.machine import probe
 from yuwen.app.progress import Progress
 from yuwen.app.run.feed import Feed
 from yuwen.app.run.flops import flops_per_token
+from yuwen.app.run.own import readings_more
 from yuwen.app.run.recipe import Recipe, write_recipe
 from yuwen.app.run.speak import speaker
 from yuwen.data import Loader
@@ -62,13 +63,13 @@ class Learning:
         micro_batches, _ = recipe.train.micro_batches(processes.world)
         samples = recipe.train.batch_tokens // recipe.data.length // micro_batches
         objective = build_objective(recipe.objective, tokenizer, model.config.reads)
-        source = feed.source(samples)
+        source = feed.source()
         self._objective = objective
         self._counted, self._tokens_per_sample = _some(objective, source, samples)
         self.recipe = recipe
         if recipe.train.flops:  # counted now only where the budget asks: PyTorch takes a second to make ready for it
             self.recipe = _in_steps(recipe, self._flops_per_step(), say)
-        self.validation = feed.validation(objective, tokenizer, samples)
+        self.validation = feed.validation(objective, tokenizer)
         self.speak = speaker(model, tokenizer, recipe.sample, run)
         if self.speak is None and recipe.sample.prompts:
             say(f"a {model.config.MODEL_TYPE} that learns by {recipe.objective.name} writes nothing: no samples")
@@ -91,7 +92,8 @@ class Learning:
     def flops_per_token(self) -> float:
         """Operations of one token, forward and backward; the model is as it was, in training or not."""
         with inference(self.model):  # and so not within compiled blocks, where nobody could count
-            return flops_per_token(self.model, self._objective, *self._counted)
+            once = flops_per_token(self.model, self._objective, *self._counted)
+        return once * readings_more(self.recipe.objective)
 
     def _flops_per_step(self) -> float:
         samples = self.recipe.train.batch_tokens // self.recipe.data.length  # of which rows hold less than the length

@@ -76,7 +76,8 @@ def learnt_from(folder: Path) -> DataConfig | None:
     """The data of the run that a folder is a checkpoint of; None for a folder that is none."""
     checkpoint = folder.resolve()  # `best` and `last` are links to one
     path = checkpoint.parent / "recipe.yaml"
-    return read_recipe(path).data if checkpoint.name.startswith("checkpoint-") and path.is_file() else None
+    ours = (checkpoint / "training" / "manifest.json").is_file()  # others name their checkpoints so, too
+    return read_recipe(path).data if ours and path.is_file() else None
 
 
 def _settings(folder: Path, fields: str | None) -> tuple[FieldsConfig, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from yuwen.app.machine import resources
+from yuwen.app.run.own import readings
 from yuwen.app.run.recipe import Recipe
 from yuwen.errors import UserError
 from yuwen.objectives import OBJECTIVES
@@ -17,11 +18,13 @@ def refuse_too_large(recipe: Recipe, config: Any, parameters: int, world: int) -
     element = choose_precision(recipe.train.precision)[0].itemsize
     fixed = weights_bytes(parameters, element, recipe.optimizer.name)
     share, tokens, length = recipe.train.batch_tokens // world, recipe.train.micro_batches(world)[1], recipe.data.length
-    needed = fixed + activations_bytes(config, tokens, length, element)
+    assert recipe.objective is not None
+    times = readings(recipe.objective, recipe.data.fields)
+    needed = fixed + activations_bytes(config, times * tokens, length, element)
     free = resources.memory()[1]
     if needed <= free:
         return
-    fits = fitting_tokens(config, share, length, element, free - fixed)
+    fits = fitting_tokens(config, share, length, element, free - fixed, times)
     mend = _mend(recipe, fits, world) or "choose a smaller model.width, model.layers or data.length"
     raise UserError(
         f"this needs about {needed / 2**30:.1f} GiB ({parameters:,} parameters, {tokens} tokens at a time) and "

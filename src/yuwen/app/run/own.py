@@ -42,10 +42,29 @@ def own_objective(config: ModelConfig, fields: FieldsConfig | None) -> str:
     return name if name and getattr(config, name, True) else _BY_READING[config.reads]
 
 
+def readings(objective: Any, fields: FieldsConfig | None) -> int:
+    """How many texts, of up to `data.length` tokens each, a training step reads of one sample."""
+    if objective.name == "contrastive":  # a text is read twice, a row in all its columns
+        return 2 if fields is None else max(2, len(fields.texts))
+    return readings_more(objective)
+
+
+def readings_more(objective: Any) -> int:
+    """How often training reads what is read once where it is measured."""
+    return 2 if getattr(objective, "consistency", 0.0) else 1
+
+
 def fit(
-    objective: Any, config: ModelConfig, *, length: int, fields: FieldsConfig | None, order: str, parts: bool
+    objective: Any,
+    config: ModelConfig,
+    *,
+    length: int,
+    fields: FieldsConfig | None,
+    order: str,
+    parts: bool,
+    samples: int,
 ) -> None:
-    """UserError if this objective cannot train a model of these settings, or not on such data."""
+    """UserError if this objective cannot train a model of these settings, or not on such data, `samples` to a step."""
     name = objective.name
     where = f"model.family={family(config.MODEL_TYPE).name}"
     kind = class_of(name, config.reads, length=length, model=where)
@@ -54,9 +73,12 @@ def fit(
             f"objective.name=prefix lets a prefix see itself from both sides, and {where} reads one way only"
         )
     if isinstance(config, EncoderConfig):
-        lacking = sorted((_HEADS.get(name, frozenset()) & set(config.HEADS)) - config.answers - {"pooler"})
+        lacking = sorted(_HEADS.get(name, frozenset()) - config.answers - {"pooler"})
         if lacking:
-            raise UserError(f"objective.name={name} trains a {lacking[0]} head, and this model has none")
+            raise UserError(f"objective.name={name} trains a {lacking[0]} head, and this model ({where}) has none")
+        segments = getattr(config, "segments", 0)
+        if name in ("next_sentence", "sentence_order") and segments < 2:
+            raise UserError(f"objective.name={name} reads two segments, and model.segments={segments}: set 2")
     if kind.rows and fields is None:
         others = ", ".join(o for o in OBJECTIVES if (k := trains(o, config.reads)) is not None and not k.rows)
         columns = " ".join(f"data.fields.{role}=COLUMN" for role in _COLUMNS[name])
@@ -65,6 +87,11 @@ def fit(
         raise UserError(f"objective.name={name} learns from running text: leave data.fields out")
     if config.context < length:
         raise UserError(f"data.length={length} is more than the {config.context} tokens that this model reads at once")
+    if kind.together and samples < 2:
+        raise UserError(
+            f"objective.name={name} compares the rows of a batch with each other, and train.batch_tokens of one"
+            f" data.length hold one: set train.batch_tokens to many times {length}"
+        )
     if kind.together and parts:
         raise UserError(
             f"objective.name={name} compares the rows of a batch with each other, so a batch cannot be computed in "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,6 +46,17 @@ class DataConfig(Config):
     words: Words = "pieces"
     fields: FieldsConfig | None = None
     text: TextConfig = TextConfig()
+
+    @field_validator("valid", mode="before")
+    @classmethod
+    def _fraction(cls, valid: Any) -> Any:
+        """A fraction is one however it is written: 1e-2 is no number in YAML 1.1."""
+        if valid is None:
+            raise ValueError("0 holds nothing out")
+        if isinstance(valid, str):
+            with contextlib.suppress(ValueError):
+                return float(valid)
+        return valid
 
 
 class TokenizerSection(TokenizerConfig):
@@ -127,6 +139,7 @@ class Recipe(Config):
             fields=self.data.fields,
             order=self.data.order,
             parts=bool(self.train.micro_tokens),
+            samples=self.train.batch_tokens // self.data.length,
         )
         if self.data.words != "pieces" and not getattr(recipe.objective, "whole_words", False):
             raise UserError(f"data.words={self.data.words} is for objectives that hide whole words: leave it out")
@@ -164,7 +177,7 @@ class Recipe(Config):
 def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of a file, with `section.key=value` overrides. UserError names file, line or key and the mend."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _yaml(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 at byte {error.start}: a recipe is a text file") from None
     except yaml.YAMLError as error:
@@ -185,7 +198,7 @@ def parse_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
         if recipe.family not in FAMILIES:
             raise UserError(f"unknown model.family {recipe.family!r}: {nearest(recipe.family, list(FAMILIES))}")
         # an impossible shape is refused now, not after the tokenizer is trained
-        config = None if recipe.model.get("from") else recipe.model_config_for(1)
+        config = None if recipe.model.get("from") else _early(recipe)
         _possible(recipe)
         if config is not None:
             recipe = recipe.settled(config)
@@ -202,8 +215,14 @@ def _named(values: Mapping[str, Any]) -> Mapping[str, Any]:
     bare = Recipe.parse("", {**values, "objective": None})
     if bare.family not in FAMILIES:
         return values
-    name = own_objective(bare.model_config_for(1), bare.data.fields)
+    name = own_objective(_early(bare), bare.data.fields)
     return {**values, "objective": {"name": name, **given}}
+
+
+def _early(recipe: Recipe) -> ModelConfig:
+    """The model's settings before the tokenizer has said how large the vocabulary is: enough for what is asked for."""
+    start = 0 if recipe.model.get("vocabulary") else recipe.model.get("start")
+    return recipe.model_config_for(min(max(start, 0), 1 << 20) + 1 if isinstance(start, int) else 1)
 
 
 def merge(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -222,7 +241,7 @@ def merge(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]
                 raise UserError(f"{path}: {section} holds a value, not a section")
             place = inner
         try:
-            place[key] = yaml.safe_load(text)
+            place[key] = _yaml(text)
         except (yaml.YAMLError, ValueError):  # ValueError: a date that there is not
             raise UserError(f"{path}={text!r}: the value cannot be read as YAML: quote it") from None
     return merged
@@ -257,6 +276,21 @@ def _possible(recipe: Recipe) -> None:
         raise UserError(
             f"data.valid={recipe.data.valid}: a fraction lies between 0 and 1, such as 0.05; or name a DATA"
         )
+
+
+class _Once(yaml.SafeLoader):
+    """Plain YAML in which no key comes twice: of two sections of one name the first would be gone without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for place, key in enumerate(keys):
+            if key.value in [other.value for other in keys[:place]]:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} is given twice", key.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, _Once)
 
 
 def _copied(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,11 @@ class Summary:
     model: dict[str, Any] = field(default_factory=dict)
     machine: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def path(self) -> Path:
+        """Where it stands."""
+        return Path(self.run) / "summary.json"
+
     def write(self) -> None:
         """Puts it into the run's folder."""
-        replace_text(Path(self.run) / "summary.json", json.dumps(vars(self), ensure_ascii=False, indent=1))
+        replace_text(self.path, json.dumps(vars(self), ensure_ascii=False, indent=1))

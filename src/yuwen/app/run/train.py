@@ -24,8 +24,8 @@ from yuwen.app.run.memory import out_of_memory
 from yuwen.app.run.recipe import Recipe, read_recipe
 from yuwen.app.run.summary import Summary
 from yuwen.errors import UserError
-from yuwen.interop.json_file import read_json
-from yuwen.models import FAMILIES, Classifier, Model, config_from_published, family
+from yuwen.interop import stored_config
+from yuwen.models import FAMILIES, Classifier, Model, family
 from yuwen.tokens import Tokenizer
 from yuwen.tokens.train import train as train_tokenizer
 from yuwen.tokens.train import training_texts
@@ -108,10 +108,13 @@ class _Job:
             if learning.trainer.finished:
                 step = learning.trainer.progress.step
                 self.say(f"{self.run} is finished after {step} steps: raise train.steps or train.patience to go on")
-                return self._learnt(learning, tokenizer, feed, parameters)
+                return self._told(self._learnt(learning, tokenizer, feed, parameters), again=True)
         self._stage("training", lambda: learning.run(quiet=self.quiet))
-        summary = self._learnt(learning, tokenizer, feed, parameters)
-        if self.processes.first:
+        return self._told(self._learnt(learning, tokenizer, feed, parameters))
+
+    def _told(self, summary: Summary, *, again: bool = False) -> Summary:
+        """The summary, written down; `again`, of a run that was finished before: only where its end was interrupted."""
+        if self.processes.first and not (again and summary.path.is_file()):
             summary.write()
         return summary
 
@@ -137,9 +140,7 @@ class _Job:
             best_loss=counted.valid_loss,
         )
         summary.model["orders"] = counted.orders
-        if saved is None:
-            summary.write()
-        return summary
+        return self._told(summary, again=saved is not None)
 
     def _learnt(self, learning: Learning, tokenizer: Tokenizer, feed: Feed, parameters: int) -> Summary:
         progress = learning.trainer.progress
@@ -165,7 +166,7 @@ class _Job:
                 raise UserError(
                     f"model.from: {start} is one file of weights to use: give a folder that can be trained on"
                 )
-            config = config_from_published(read_json(self.origin / "config.json"), str(self.origin / "config.json"))
+            config = stored_config(self.origin)
             if config.COUNTS:
                 raise UserError(f"model.from: {start} was counted, and counts learn no further: leave model.from out")
             named, given = family(config.MODEL_TYPE).name, self.recipe.model.get("family")
