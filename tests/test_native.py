@@ -42,6 +42,32 @@ def test_what_does_not_compile_is_told_in_a_line(tmp_path: Path, cache: Path) ->
 
 
 @needs_compiler
+def test_a_folder_that_others_may_write_to_is_not_run_from(tmp_path: Path, cache: Path) -> None:
+    source = tmp_path / "six.c"
+    source.write_text("#include <math.h>\nint six(void) { volatile double x = 6; return (int)floor(x); }")
+    assert library(source, []).six() == 6
+    assert cache.stat().st_mode & 0o077 == 0
+    cache.chmod(0o777)
+    with pytest.raises(Unavailable, match=r"others may write to it: own it and chmod 700"):
+        library(source, [])
+
+
+@needs_compiler
+def test_messages_are_read_in_whatever_language(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "cc"
+    program.write_text(
+        '#!/bin/sh\necho "in function" >&2\necho "x.c:1: ${LC_ALL:-other}: error: no such" >&2\nexit 1\n'
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("CC", str(program))
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    source = tmp_path / "eight.c"
+    source.write_text("")
+    with pytest.raises(Unavailable, match=r"x\.c:1: C: error: no such"):
+        library(source, [])
+
+
+@needs_compiler
 def test_a_kept_file_that_is_damaged_is_made_again(tmp_path: Path, cache: Path) -> None:
     source = tmp_path / "five.c"
     source.write_text("int five(void) { return 5; }")

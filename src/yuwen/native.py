@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -34,20 +35,27 @@ def compiler() -> list[str]:
 def library(source: Path, flags: Sequence[str]) -> ctypes.CDLL:
     """The shared library of a C source, compiled with `flags` by $CC or the system's compiler.
 
-    Kept under the hash of source, flags and compiler, so each is compiled once. Raises Unavailable.
+    Kept under the hash of source, flags, compiler and processor (a compiler may be told to suit the one it runs on), so
+    each is compiled once. Raises Unavailable, also where others could have put the kept file there.
     """
     command = [*compiler(), "-O3", "-shared", "-fPIC", *flags]
     facts = [source.read_bytes(), *(fact.encode() for fact in (*command, str(Path(command[0]).stat().st_mtime_ns)))]
+    facts.append(_processor())
     name = f"{source.stem}-{hashlib.sha256(b'%'.join(facts)).hexdigest()[:16]}.so"
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yuwen" / "native"
-    with contextlib.suppress(OSError):
-        return ctypes.CDLL(str(folder / name))
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_shared(folder)
+        with contextlib.suppress(OSError):
+            return ctypes.CDLL(str(folder / name))
         with tempfile.TemporaryDirectory(dir=folder) as temporary:  # renamed when whole: others may want it just now
             made = Path(temporary) / name
             run = subprocess.run(
-                [*command, str(source), "-o", str(made)], capture_output=True, text=True, timeout=_PATIENCE
+                [*command, str(source), "-lm", "-o", str(made)],
+                capture_output=True,
+                text=True,
+                timeout=_PATIENCE,
+                env={**os.environ, "LC_ALL": "C"},  # `_first_error` reads English
             )
             if run.returncode:
                 raise Unavailable(f"{command[0]} cannot compile {source.name}: {_first_error(run.stderr)}")
@@ -55,6 +63,22 @@ def library(source: Path, flags: Sequence[str]) -> ctypes.CDLL:
         return ctypes.CDLL(str(folder / name))
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unavailable(f"{source.name} cannot be compiled: {error}") from None
+
+
+def _processor() -> bytes:
+    """What this processor can do, as far as the system tells."""
+    known = [platform.machine()]
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        known += [line for line in lines if line.startswith(("flags", "Features"))][:1]
+    return "\n".join(known).encode()
+
+
+def _refuse_shared(folder: Path) -> None:
+    """Raises Unavailable for a folder that others may write to: what lies in it is run."""
+    status = folder.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o022:
+        raise Unavailable(f"{folder} is someone else's or others may write to it: own it and chmod 700, or remove it")
 
 
 def _first_error(stderr: str) -> str:

@@ -9,8 +9,10 @@ from torch import Tensor
 
 from yuwen.nn import Padding, ScaledDotProduct
 from yuwen.nn.dropout import drop_scale
+from yuwen.nn.kernels import attend
 from yuwen.nn.mask import Allowed
 from yuwen.nn.rows import whole_attention
+from yuwen.nn.strips import causal_attention
 
 SHAPES = [(2, 2, 5, 5), (4, 2, 7, 3), (4, 1, 3, 70)]  # heads, kv_heads, queries, keys
 
@@ -107,3 +109,17 @@ def test_bfloat16_attention_of_both_sides_goes_through_rows(padded: bool, monkey
     exact = ScaledDotProduct()(q.float(), k.float(), v.float(), allowed)
     assert len(calls) == 1
     torch.testing.assert_close(rough.float(), exact, atol=0.02, rtol=0.02)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_what_is_dropped_out_goes_in_pieces_however_long(causal: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PyTorch's flash kernel drops nothing, and what it has instead lays all scores out several times."""
+    calls: list[str] = []
+    for function in (whole_attention, causal_attention):
+        noted = lambda *x, own=function: calls.append(own.__name__) or own(*x)  # noqa: E731
+        monkeypatch.setattr(f"yuwen.nn.kernels.{function.__name__}", noted)
+    monkeypatch.setattr("yuwen.nn.kernels._LONGEST", 8)
+    q, k, v = drawn((4, 2, 9, 9), torch.bfloat16)
+    for rate, met in ((0.0, []), (0.5, ["causal_attention" if causal else "whole_attention"])):
+        assert attend(q, k, v, Allowed(causal, None), rate=rate).isfinite().all()
+        assert calls == met

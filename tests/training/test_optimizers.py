@@ -82,6 +82,19 @@ def test_decay_is_decoupled_and_spares_vectors(name: str) -> None:
         torch.testing.assert_close(weight.detach(), before[key] * kept)
 
 
+@pytest.mark.parametrize("name", ["sgd", "adamw", "muon"])
+def test_what_gets_no_gradient_stays(name: str) -> None:
+    """A head that the objective does not ask is no less for the decay of the others."""
+    values = weights()
+    before = {key: weight.detach().clone() for key, weight in values.items()}
+    optimizers = Optimizers(values, config(name, lr=0.1, weight_decay=0.5), HIDDEN)
+    idle = [key for key, weight in values.items() if weight.dim() >= 2][0]
+    for key, weight in values.items():
+        weight.grad = None if key == idle else torch.ones_like(weight)
+    optimizers.step(1.0)
+    assert {key for key, weight in values.items() if weight.equal(before[key])} == {idle}
+
+
 def test_l1_and_l2_are_parts_of_the_gradient() -> None:
     values = weights()
     before = {key: weight.detach().clone() for key, weight in values.items()}

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from small_runs import logged, recipe, recipe_file
 
+from yuwen.app.run import learn
 from yuwen.app.run.folder import claim
 from yuwen.app.run.train import train
 from yuwen.errors import UserError
@@ -40,6 +42,24 @@ def together(folder: Path, run: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=500
     )
+
+
+class Others(Processes):
+    """Two processes of which the other one computes in bfloat16, or not."""
+
+    def __init__(self, half: bool) -> None:
+        super().__init__(0, 2)
+        self.half = half
+
+    def sum_counts(self, counts: dict[str, float]) -> dict[str, float]:
+        return {"half": counts["half"] + self.half}
+
+
+@pytest.mark.parametrize("own", ["float32", "bfloat16"])
+def test_all_compute_in_the_same_numbers(own: str) -> None:
+    found = [learn._precision(own, Others(half))[0] for half in (False, True)]
+    assert found == [torch.float32, torch.bfloat16 if own == "bfloat16" else torch.float32]
+    assert str(learn._precision(own, Processes())[0]) == f"torch.{own}"
 
 
 def test_two_processes_are_one(tmp_path: Path) -> None:

@@ -123,8 +123,9 @@ class AttentionConfig(ModelConfig):
 
     def kept(self, length: int) -> int:
         """In each layer 16 vectors of the residual width, 4 of the feed-forward's, and a row of scores per head, of
-        which strips skip 3/8."""
-        scores = self.heads * min(length, 1024) * 5 // 8 * 2
+        which strips skip 3/8; a long row only where it is dropped out (`nn.kernels`)."""
+        seen = length if getattr(self, "dropout", 0.0) else min(length, 1024)
+        scores = self.heads * seen * 5 // 8 * 2
         return self.layers * (16 * self.width + 4 * self.ffn + scores)
 
 

@@ -245,7 +245,7 @@ class XLNetConfig(EncoderConfig):
 
     def kept(self, length: int) -> int:
         """As a layer of BERT, with whole rows of scores and of those of distances; a sixth more for the queries."""
-        scores = self.heads * min(length, 1024) * 3
+        scores = self.heads * (length + self.memory) * 3
         return self.layers * (18 * self.width + 4 * self.ffn + scores) * 7 // 6
 
     @classmethod

@@ -1,8 +1,8 @@
 """Attention as one operator in C, for training in bfloat16 on processors that multiply it (`native/attention.c`).
 
 Within a compiled graph it takes the place of the strips of `nn.strips`: scores never leave the core's cache, q, k and v
-are read where the projections wrote them, and the output is written as the next projection reads it. Both directions
-are one thread per head at a time, and give the same bits every time.
+are read where the projections wrote them, and the output is written as the next projection reads it. In both directions
+a key-value head, with the query heads that read it, is one thread's work, and the bits are the same every time.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class _View(ctypes.Structure):
 
 class _Shape(ctypes.Structure):
     _fields_ = [
-        *((name, ctypes.c_int64) for name in ("batch", "heads", "groups", "length", "width", "causal")),
+        *((name, ctypes.c_int64) for name in ("threads", "batch", "heads", "groups", "length", "width", "causal")),
         ("scale", ctypes.c_float),
         ("dropped", ctypes.c_uint32),
         ("seed", ctypes.c_uint64),
@@ -135,7 +135,8 @@ def _view(x_BHTK: Tensor) -> _View:
 
 def _shape(q_BHTK: Tensor, k_BGTK: Tensor, seed: Tensor, causal: bool, scale: float, rate: float) -> _Shape:
     B, H, T, K = q_BHTK.shape
-    return _Shape(B, H, k_BGTK.shape[1], T, K, causal, scale, int(rate * 2**32), int(seed))
+    threads = torch.get_num_threads()  # said, because the library may have found an OpenMP of its own
+    return _Shape(threads, B, H, k_BGTK.shape[1], T, K, causal, scale, int(rate * 2**32), int(seed))
 
 
 def _checked(failed: int, made: Any) -> Any:

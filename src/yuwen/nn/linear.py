@@ -50,7 +50,7 @@ def quick_products() -> Iterator[None]:
 
 
 def together(x_BTD: Tensor, *maps: nn.Linear) -> list[Tensor]:
-    """[map(x) for map in maps]; in training as one matrix product, which fills the processor better than several.
+    """[map(x) for map in maps]; of many positions as one matrix product, which fills the processor better than several.
 
     x [B, T, D] -> one [B, T, outputs] for each map. The weights stay separate parameters, as published and as Muon
     wants them.

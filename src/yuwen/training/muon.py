@@ -1,6 +1,6 @@
 """Muon: momentum whose every singular direction is made equally long (Jordan et al. 2024).
 
-    M <- mu M + G;    W <- W - lr * sqrt(max(1, rows / columns)) * orthogonal(G + mu M)
+    M <- mu M + (1 - mu) G;    W <- W - lr * sqrt(max(1, rows / columns)) * orthogonal((1 - mu) G + mu M)
 
 orthogonal(X) is U V^T of X = U S V^T, found without a decomposition by a few Newton-Schulz steps
 X <- a X + (b A + c A^2) X with A = X X^T, which need only products, in bf16 where the model computes in it.

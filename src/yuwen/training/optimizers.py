@@ -188,7 +188,8 @@ class _DecoupledSGD(torch.optim.SGD):
     def step(self, closure: Any = None) -> Any:
         decays = [group["weight_decay"] for group in self.param_groups]
         for group in self.param_groups:
-            torch._foreach_mul_(group["params"], 1 - group["lr"] * group["weight_decay"])
+            if learning := [weight for weight in group["params"] if weight.grad is not None]:
+                torch._foreach_mul_(learning, 1 - group["lr"] * group["weight_decay"])
             group["weight_decay"] = 0.0
         super().step(closure)
         for group, decay in zip(self.param_groups, decays, strict=True):

@@ -62,7 +62,10 @@ def compiler_works(again: bool = False) -> Verdict:
         except (OSError, ValueError, TypeError):
             pass
     try:
-        trial = subprocess.run([sys.executable, "-c", TRIAL], capture_output=True, text=True, timeout=PATIENCE)
+        english = {**os.environ, "LC_ALL": "C"}  # `_cause` reads the compiler's messages
+        trial = subprocess.run(
+            [sys.executable, "-c", TRIAL], capture_output=True, text=True, timeout=PATIENCE, env=english
+        )
     except subprocess.TimeoutExpired:  # perhaps only a busy machine, so not kept
         return Verdict(False, f"{path} did not finish a trial within {PATIENCE} s")
     if trial.returncode == 0:

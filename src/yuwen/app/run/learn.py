@@ -54,7 +54,7 @@ class Learning:
         assert recipe.objective is not None
         self.folder, self.model, self.tokenizer = run, model, tokenizer
         self.processes, self.say = processes, say
-        dtype, why = choose_precision(recipe.train.precision)
+        dtype, why = _precision(recipe.train.precision, processes)
         compiled, why_compiled = _compiles(recipe.train.compile)
         say(f"computing in {str(dtype).removeprefix('torch.')} ({why}), {why_compiled}")
         attends = any(isinstance(part, Attention) for part in model.modules())
@@ -156,6 +156,15 @@ def _some(objective: Objective, source: Source, samples: int) -> tuple[list[Batc
         for start in range(0, groups * samples, samples)
     ]
     return batches, sum(batch.tokens for batch in batches) / (groups * few)
+
+
+def _precision(asked: str, processes: Processes) -> tuple[torch.dtype, str]:
+    """What all processes compute in: weights that some learn in other numbers would drift apart."""
+    dtype, why = choose_precision(asked)
+    half = processes.sum_counts({"half": float(dtype == torch.bfloat16)})["half"]
+    if half in (0, processes.world):
+        return dtype, why
+    return torch.float32, "not every process has a processor that multiplies bfloat16"
 
 
 def _compiles(asked: str) -> tuple[bool, str]:

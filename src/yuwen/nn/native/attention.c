@@ -1,6 +1,7 @@
 /* Attention of whole sequences in bfloat16, forward and backward, for processors with AVX512-BF16.
 
-   One head is one piece of work, and stays in the core's own cache: scores never go to memory.
+   A key-value head and the query heads that read it are one piece of work; a head stays in the core's own cache: its
+   scores never go to memory.
 
      forward   s = scale Q K^T      p = exp(s - lse)      o = P V                          lse_t = log sum_s exp s_ts
      backward  dV = P^T dO          dP = dO V^T           dS = P (dP - delta)              delta_t = o_t . do_t
@@ -32,7 +33,7 @@ typedef struct {
 } View;
 
 typedef struct {
-    int64_t batch, heads, groups, length, width, causal;
+    int64_t threads, batch, heads, groups, length, width, causal;
     float scale;
     uint32_t dropped; /* of 2^32 hashes, those below fall away; 0: no dropout */
     uint64_t seed;
@@ -200,7 +201,7 @@ static void exponentials(
 int forward(View q, View k, View v, View out, float *lse, Shape shape) {
     int64_t T = shape.length, K = shape.width, share = shape.heads / shape.groups;
     int failed = 0;
-#pragma omp parallel
+#pragma omp parallel num_threads((int)shape.threads)
     {
         size_t bytes = 4 * T * K + ROWS * T * 6 + ROWS * K * 4 + 8 * 64;
         void *memory = aligned_alloc(64, (bytes + 63) / 64 * 64), *next = memory;
@@ -284,7 +285,7 @@ int backward(
     View d_out, View q, View k, View v, View out, const float *lse, View d_q, View d_k, View d_v, Shape shape) {
     int64_t T = shape.length, K = shape.width, share = shape.heads / shape.groups;
     int failed = 0;
-#pragma omp parallel
+#pragma omp parallel num_threads((int)shape.threads)
     {
         size_t bytes = 5 * T * K * 2 + 2 * T * K * 4 + T * T * 2 + ROWS * T * 12 + ROWS * K * 4 + T * 4 + 16 * 64;
         void *memory = aligned_alloc(64, (bytes + 63) / 64 * 64), *next = memory;
