@@ -272,6 +272,9 @@ SHOWN = sorted(
 )
 
 
+assert SHOWN
+
+
 @pytest.mark.parametrize(("command", "lines"), SHOWN, ids=[command for command, _ in SHOWN])
 def test_objectives_make_of_text_what_is_shown(command: str, lines: str, capsys: pytest.CaptureFixture[str]) -> None:
     """The lines are printed in this order; … stands for what a page leaves out, and whole lines may be left out too."""

@@ -6,8 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from yuwen.native import Unavailable, library
+from yuwen.nn import fused
 
 needs_compiler = pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler here")
 
@@ -39,6 +41,12 @@ def test_what_does_not_compile_is_told_in_a_line(tmp_path: Path, cache: Path) ->
     with pytest.raises(Unavailable, match=r"cannot compile wrong\.c: .*nothing"):
         library(source, [])
     assert not list(cache.iterdir()), "and nothing is left behind"
+
+
+@needs_compiler
+@pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="no AVX512_BF16: it is never compiled here")
+def test_our_own_kernel_compiles() -> None:
+    assert fused.prepare() is None
 
 
 @needs_compiler

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from yuwen.app import compare as compare_module
@@ -29,20 +27,14 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(autouse=True)
-def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def at_home(home: Path) -> None:
     """Works in a folder of its own, that has a corpus and three recipes."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text("".join(f"{n} the cat sees 二月春风似剪刀。\n" for n in range(80)), encoding="utf-8")
     for name, model in MODELS.items():
         values = {"data": {"train": "text.txt", "valid": 0.2}, "tokenizer": {"vocabulary": 300}, "model": model}
         if name != "counts":
             values = {**values, "data": {**values["data"], "length": 16}, "train": TRAIN}
         Path(f"{name}.yaml").write_text(yaml.safe_dump(values))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def compared(*names: str, **settings: Any) -> dict[str, Any]:

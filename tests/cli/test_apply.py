@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,6 @@ from yuwen.tasks.prompts import VARIABLES, Prompt
 from yuwen.tokens import Tokenizer, TokenizerConfig, train
 
 TEXT = "从前有座山，山里有座庙。\nThe quick brown fox met Alice in Paris.\nLabel: positive\n类别：负面\n" * 30
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def model(family: str, vocabulary: int) -> Any:

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 
 from chat_models import save_chat_model
 from yuwen.cli.main import run
@@ -126,6 +125,14 @@ class Terminal:
         time.sleep(1)
         self.send("\x03")
 
+    def more(self, bytes: int, seconds: float = 120) -> None:
+        """Waits until so much is seen."""
+        end = time.monotonic() + seconds
+        while len(self.seen) < bytes:
+            assert time.monotonic() < end, f"no more than {self.seen!r}"
+            if select.select([self.master], [], [], 0.2)[0]:
+                self.seen += os.read(self.master, 4096)
+
     def until(self, said: str, seconds: float = 120) -> bytes:
         """What comes before and with a text that has not been waited for yet."""
         end = time.monotonic() + seconds
@@ -157,8 +164,7 @@ def test_a_conversation_at_a_terminal(folder: Path, tmp_path: Path) -> None:
     terminal.until("> ")
     terminal.send("从前有座山🙂\n")
     terminal.until("山🙂")
-    while len(terminal.seen) < 60:  # some of the answer
-        terminal.seen += os.read(terminal.master, 4096)
+    terminal.more(60)  # some of the answer
     terminal.send("\x03")
     terminal.until("(interrupted)")
     terminal.until("> ")
@@ -189,8 +195,7 @@ def test_an_answer_then_two_interrupts_leave(folder: Path) -> None:
     terminal.send("fox\n")
     terminal.until("fox")
     time.sleep(0.5)
-    while len(terminal.seen) < 60:
-        terminal.seen += os.read(terminal.master, 4096)
+    terminal.more(60)
     os.killpg(terminal.process.pid, signal.SIGINT)
     terminal.until("(interrupted)")
     terminal.until("> ")
@@ -199,7 +204,6 @@ def test_an_answer_then_two_interrupts_leave(folder: Path) -> None:
 
 
 def test_bench_generate(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.set_num_threads(1)
     assert run(["bench", "generate", str(folder), "--prompt", "9", "--tokens", "5", "--batch", "2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     names = ("prefill_tokens_per_second", "decode_tokens_per_second", "first_token_seconds", "load_seconds")

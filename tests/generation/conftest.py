@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 from generation_models import TEXT, random_model
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
@@ -32,12 +29,3 @@ def model(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> LeftToRight:
 def published_model(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> LeftToRight:
     """One of a family that transformers has too."""
     return random_model(request.param, tokenizer.size)
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Products as small as these are slower in several."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

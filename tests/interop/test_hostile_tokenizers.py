@@ -10,13 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from interop_cases import small_model
 
+from memory_held import holds_little
 from yuwen.errors import UserError
 from yuwen.interop import load_folder, save_folder
 from yuwen.tokens import Tokenizer
@@ -31,10 +31,8 @@ def folder(tmp_path: Path, tokenizer: Tokenizer) -> Path:
 
 
 def refused(folder: Path, *parts: str) -> None:
-    before = psutil.Process().memory_info().rss
-    with pytest.raises(UserError) as error:
+    with holds_little(), pytest.raises(UserError) as error:
         load_folder(folder)
-    assert psutil.Process().memory_info().rss - before < 100 << 20
     assert "\n" not in str(error.value) and len(str(error.value)) < 600
     for part in parts:
         assert part in str(error.value)
@@ -167,18 +165,18 @@ def test_loading_takes_the_weights_once(stored: str, computed: str, tmp_path: Pa
     model = small_model("gpt2", vocabulary=60_000, width=256, layers=8)  # 87 MB of fp32, half of it transposed
     save_folder(tmp_path, model, dtype=getattr(torch, stored))
     code = f"""
-import resource, sys, torch
+import sys, torch
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
+from yuwen.app.machine.resources import peak_memory
 from yuwen.interop import load_folder
 torch.ones(9) @ torch.ones(9)
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_memory()
 model, _ = load_folder(Path({str(tmp_path)!r}), torch.{computed})
 for weight in model.parameters():
     weight.sum()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-print(peak << 10, sum(p.numel() * p.element_size() for p in model.parameters()))
+print(peak_memory() - before, sum(p.numel() * p.element_size() for p in model.parameters()))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     peak, weights = map(int, done.stdout.split())
-    assert peak < 1.3 * weights + (60 << 20)
+    assert 0.7 * weights < peak < 1.3 * weights + (60 << 20)

@@ -99,7 +99,7 @@ def test_the_shares_can_be_set() -> None:
 def test_all_places_are_as_likely(seed: int) -> None:
     samples = windows(seed, rows=400, length=22, specials=0)
     share = chosen(prepare(samples, seed))[:, 1:-1].mean(0)
-    assert np.abs(share - 0.15).max() < 0.09  # five standard deviations
+    assert np.abs(share - 0.15).max() < 0.12  # nearly seven standard deviations
 
 
 @given(some_windows(), seeds)

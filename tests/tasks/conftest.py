@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from task_models import TEXT, Ready, decoder, encoder
 
 import yuwen
@@ -42,15 +40,6 @@ def chatting(tokenizer: Tokenizer) -> Ready:
 def reads() -> Ready:
     """An encoder with a masked-word head."""
     return encoder()
-
-
-@pytest.fixture(scope="package", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Products as small as these are slower in several."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def published(name: str) -> Path:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from copy import deepcopy as copy_of
+from dataclasses import replace
 
 import pytest
 import torch
@@ -64,8 +66,6 @@ def test_a_copy_follows_the_likeliest_allowed_tokens(one: Ready) -> None:
         def eval(self):
             return self
 
-    from dataclasses import replace
-
     said = Said()
     log_p_V = said.output(None)[0, 0].log_softmax(-1)
     ready = replace(one, model=said)
@@ -100,6 +100,35 @@ def test_answers_have_their_place(ready: Ready) -> None:
     for row in rows:
         if row["answer"] is not None:
             assert CONTEXT[row["start"] : row["end"]] == row["answer"] and 0 < row["probability"] <= 1
+
+
+def saying(ready: Ready, text: str) -> Ready:
+    """The same model, which says this text whatever it reads: a real one, through all that is built on it."""
+    model, said = copy_of(ready.model), iter([*ready.tokenizer.encode(text), ready.tokenizer.end_id or 0])
+    output = model.output
+
+    def scores(h_BTD: torch.Tensor) -> torch.Tensor:
+        logits_BTV = output(h_BTD).clone()
+        logits_BTV[:, -1, next(said)] = 1e4
+        return logits_BTV
+
+    model.output = scores
+    return replace(ready, model=model)
+
+
+def test_an_answer_is_what_the_model_copies(one: Ready) -> None:
+    row = next(answer(saying(one, " Bob in Paris\n"), ["Who?"], context=CONTEXT, language="en"))
+    assert (row["answer"], row["start"], row["end"]) == ("Bob in Paris", 10, 22)
+    assert 0.9 < row["probability"] <= 1
+
+
+def test_tags_are_what_the_model_lists(one: Ready) -> None:
+    (row,) = tag(saying(one, " Alice, Bob\n"), ["Alice met Bob. Bob slept."], labels=["person"], language="en")
+    assert [(span["text"], span["start"], span["end"]) for span in row["spans"]] == [
+        ("Alice", 0, 5), ("Bob", 10, 13), ("Bob", 15, 18),
+    ]  # fmt: skip
+    (row,) = tag(saying(one, " none\n"), ["Alice met Bob."], labels=["person"], language="en")
+    assert row["spans"] == []
 
 
 def test_a_long_context_in_windows(one: Ready) -> None:

@@ -200,10 +200,9 @@ def test_reading_a_long_file_takes_little_memory(tmp_path: Path) -> None:
         for i in range(30):
             file.write(json.dumps({"text": f"{i} " + "x" * 2_000_000}) + "\n")
     program = (
-        "import resource, sys; from yuwen import text\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024\n"
-        "before = peak()\n"
-        "print(text.check(sys.argv[1]).documents, peak() - before)"
+        "import sys; from yuwen import text; from yuwen.app.machine.resources import peak_memory\n"
+        "before = peak_memory()\n"
+        "print(text.check(sys.argv[1]).documents, (peak_memory() - before) >> 20)"
     )
     out = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True).stdout
     documents, mebibytes = map(int, out.split())

@@ -94,7 +94,11 @@ def test_a_fork_asks_a_process_of_its_own() -> None:
     assert render("{{ 1 }}", {}, "S") == "1"
     pid = os.fork()
     if pid == 0:
-        os._exit(0 if render("{{ 2 }}", {}, "S") == "2" else 1)
+        status = 1
+        try:
+            status = int(render("{{ 2 }}", {}, "S") != "2")
+        finally:  # whatever happens, no second run of the tests begins here
+            os._exit(status)
     assert os.waitpid(pid, 0)[1] == 0
     assert render("{{ 3 }}", {}, "S") == "3"
 

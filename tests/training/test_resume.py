@@ -14,7 +14,7 @@ from yuwen.app.machine import probe
 from yuwen.app.run.recipe import read_recipe
 from yuwen.app.run.train import train
 from yuwen.errors import UserError
-from yuwen.training import Checkpoints
+from yuwen.training import Checkpoints, plan
 
 Stop = Callable[[int | None], None]
 
@@ -46,9 +46,10 @@ def test_bitwise(tmp_path: Path, stop_at: Stop, optimizer: str, precision: str) 
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not probe.compiler_works(), reason="no C++ compiler: nothing is compiled here")
 def test_bitwise_as_it_is_trained_by_default(tmp_path: Path, stop_at: Stop) -> None:
     """Compiled and in bf16, where attention and its dropout have a kernel of their own."""
+    if not probe.compiler_works():
+        pytest.skip("no C++ compiler: nothing is compiled here")
     overrides = ("train.compile=on", "train.precision=bfloat16", "train.steps=8")
     train(recipe(tmp_path, *overrides), tmp_path / "whole", quiet=True)
     broken_off(tmp_path, tmp_path / "broken", stop_at, 6, overrides=overrides)
@@ -78,20 +79,23 @@ def test_more_steps_go_on_from_where_it_stood(tmp_path: Path) -> None:
     assert "steps: 12" in (tmp_path / "raised" / "recipe.yaml").read_text()
 
 
-def test_the_runs_own_recipe_goes_on_like_the_first(tmp_path: Path, stop_at: Stop) -> None:
+def test_the_runs_own_recipe_goes_on_like_the_first(
+    tmp_path: Path, stop_at: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its steps are a plan that minutes came to, not a wish: it may still be made anew."""
-    minutes = ("train.steps=0", "train.minutes=0.05", "train.checkpoint_every=4")
+    monkeypatch.setattr(plan, "_TIMED_SECONDS", 0.0)  # planned after nine steps
+    minutes = ("train.steps=0", "train.minutes=99", "train.checkpoint_every=4")
     run = tmp_path / "run"
-    stop_at(30)
+    stop_at(14)
     with pytest.raises(Stopped):
         train(recipe(tmp_path, *minutes), run, quiet=True)
     own = read_recipe(run / "recipe.yaml")
-    assert own.train.steps and own.train.minutes == 0.05
+    assert own.train.steps and own.train.minutes == 99
     with pytest.raises(Stopped):
-        stop_at(34)
+        stop_at(18)
         train(own, run, resume="auto", quiet=True)
     state = json.loads((run / "last" / "training" / "state.json").read_text())
-    assert state["progress"]["step"] == 32 and not state["progress"]["fixed"]
+    assert state["progress"]["step"] == 16 and not state["progress"]["fixed"]
 
 
 def test_a_summary_that_was_not_written_in_time(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +32,8 @@ SHAPES = {
 
 
 @pytest.fixture(autouse=True)
-def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def at_home(home: Path) -> None:
     """A folder of its own, with reviews labelled by what they speak of: the word itself stands in front."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
     found: dict[str, list[str]] = {"hotel": [], "book": []}
     for document in read("sample:zh-reviews"):
         place = "hotel" if "酒店" in document.text else "book" if "书" in document.text else None
@@ -45,10 +42,6 @@ def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     lines = [{"text": f"{'住' if place == 'hotel' else '读'}，{text}", "place": place}
              for place, texts in found.items() for text in texts]  # fmt: skip
     Path("rows.jsonl").write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def recipe(*overrides: str) -> Any:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 import yuwen
@@ -37,16 +35,10 @@ VALUES: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def at_home(home: Path) -> None:
     """Works in a folder of its own, that has a corpus and a recipe."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.chdir(tmp_path)
     Path("text.txt").write_text("".join(f"{n} {LINE}" for n in range(60)), encoding="utf-8")
     Path("small.yaml").write_text(yaml.safe_dump({**VALUES, "data": {**VALUES["data"], "train": "text.txt"}}))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -71,6 +63,39 @@ def test_a_prompt_that_cannot_be_read_is_told_before_training(capsys: pytest.Cap
             told = refused(capsys, "small.yaml", *shape, long)
             assert "sample.prompts: 'the hill the hill th'" in told and said in told
             assert not list(Path("runs/small").glob("metrics.jsonl"))
+
+
+def test_what_a_run_logs_is_what_evaluate_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command(["train", "small.yaml"]) == 0
+    capsys.readouterr()
+    windows = ["--window", "16", "--stride", "15", "--json"]  # as a run looks at them: they share one token
+    assert command(["evaluate", "runs/small/last", "--data", "text.txt[80%:]", *windows]) == 0
+    found, last = json.loads(capsys.readouterr().out), read_metrics(Path("runs/small/metrics.jsonl"))[-1]
+    assert last["valid_loss"] == pytest.approx(found["loss"], abs=1e-5)
+    assert last["bits_per_byte"] == pytest.approx(found["bits_per_byte"], abs=1e-5)
+
+
+def dropped(capsys: pytest.CaptureFixture[str], *overrides: str) -> dict[str, int]:
+    """What a run over rows.jsonl leaves out of what it learns from."""
+    capsys.readouterr()
+    assert (
+        command(["train", "small.yaml", "--out", f"run{overrides}", "--json", "data.train=rows.jsonl", *overrides]) == 0
+    )
+    found: dict[str, int] = json.loads(capsys.readouterr().out)["data"]["dropped"]
+    return found
+
+
+@pytest.mark.parametrize("rows", [(), ("data.fields={text: text, label: label}",)], ids=["text", "rows"])
+def test_what_is_held_out_or_refused_is_not_learnt(rows: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    lines = [{"text": f"{n} {LINE.strip()}", "label": "ab"[n % 2]} for n in range(60)]
+    lines[:3] = lines[-3:]  # also in what is held out
+    lines[7] = lines[5]
+    lines[9] = {"text": "short", "label": "a"}
+    Path("rows.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert dropped(capsys, *rows) == {"also in validation": 3, "duplicate": 1}
+    assert dropped(capsys, *rows, "data.deduplicate=false") == {"also in validation": 3}
+    long = "data.text.minimum_characters=20"
+    assert dropped(capsys, *rows, long) == {"also in validation": 3, "duplicate": 1, "too short": 1}
 
 
 def test_a_text_with_breaks_of_its_own_is_one_line() -> None:

@@ -45,20 +45,17 @@ class Stopped(BaseException):
 
 @pytest.fixture(scope="module", autouse=True)
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with text.txt and rows.jsonl, a cache of its own, and one thread."""
+    """A folder with text.txt and rows.jsonl, and a cache of its own."""
     folder = tmp_path_factory.mktemp("road")
     draw = random.Random(0)
     lines = [" ".join(draw.choices(WORDS, k=8)) + "。" for _ in range(120)]
     (folder / "text.txt").write_text("\n".join(lines), encoding="utf-8")
     rows = [{"text": f"{n} {line}", "label": "even" if n % 2 else "odd"} for n, line in enumerate(lines)]
     (folder / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.chdir(folder)
         yield folder
-    torch.set_num_threads(threads)
 
 
 def tiny(name: str) -> Recipe:
@@ -141,7 +138,9 @@ def states(loaded: Loaded) -> torch.Tensor:
     if loaded.classifier is not None:
         with torch.no_grad():
             return loaded.classifier.classify(ids)
-    return loaded.hidden(ids, decoder_ids=ids) if isinstance(loaded.model, EncoderDecoder) else loaded.hidden(ids)
+    if isinstance(loaded.model, EncoderDecoder):
+        return loaded.logits(ids, decoder_ids=ids)
+    return loaded.hidden(ids) if loaded.encoder and "masked" not in loaded.model.heads else loaded.logits(ids)  # type: ignore[union-attr, operator]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *MORE])
