@@ -161,7 +161,8 @@ def test_any_bytes_anywhere_are_one_line_or_harmless(name: str, place: float, by
     ("stored", "computed"), [("float16", "float32"), ("float32", "bfloat16"), ("float32", "float32")]
 )
 def test_loading_takes_the_weights_once(stored: str, computed: str, tmp_path: Path) -> None:
-    """Peak memory of a process, over its imports: at most 1.3 times the weights in the type computed in, + 60 MB."""
+    """Peak memory of a process, over its imports: at most 1.3 times the weights in the type computed in, + 60 MB; where
+    they are converted also the file's own pages, which are mapped and count while nobody else wants the memory."""
     model = small_model("gpt2", vocabulary=60_000, width=256, layers=8)  # 87 MB of fp32, half of it transposed
     save_folder(tmp_path, model, dtype=getattr(torch, stored))
     code = f"""
@@ -179,4 +180,5 @@ print(peak_memory() - before, sum(p.numel() * p.element_size() for p in model.pa
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     peak, weights = map(int, done.stdout.split())
-    assert 0.7 * weights < peak < 1.3 * weights + (60 << 20)
+    mapped = 0 if stored == computed else (tmp_path / "model.safetensors").stat().st_size
+    assert 0.7 * weights < peak < 1.3 * weights + mapped + (60 << 20)
