@@ -43,6 +43,7 @@ class Layout:
     """The published class of a family: which position speaks, and how the weights of its head are called.
 
     `prefix` stands before the body's names, `dense` is the layer before the last map and `activation` what follows it.
+    `constant` are settings of the published class that say the same, and can be no other here.
     """
 
     architecture: str
@@ -52,10 +53,9 @@ class Layout:
     dense: str | None = None
     activation: Literal["tanh", "relu"] = "tanh"
     bias: bool = True
+    constant: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-# Which position of an XLNet speaks, and through what: settings of the published class that others are built by too.
-_SUMMARY = {"summary_type": "last", "summary_use_proj": True, "summary_activation": "tanh"}
 _OUTPUT, _DENSE = "classification_head.out_proj", "classification_head.dense"  # of BART and T5
 LAYOUTS: dict[str, Layout] = {
     "bert": Layout("BertForSequenceClassification", "pooled", "classifier", prefix="bert."),
@@ -77,6 +77,7 @@ LAYOUTS: dict[str, Layout] = {
         "logits_proj",
         prefix="transformer.",
         dense="sequence_summary.summary",
+        constant={"summary_type": "last", "summary_use_proj": True, "summary_activation": "tanh"},
     ),
     "bart": Layout("BartForSequenceClassification", "last", _OUTPUT, dense=_DENSE),
     "t5": Layout("T5ForSequenceClassification", "last", _OUTPUT, prefix="transformer.", dense=_DENSE),
@@ -331,9 +332,9 @@ def classifier_config(values: Mapping[str, Any], where: str) -> ClassifierConfig
     if values.get("problem_type") not in (None, "single_label_classification"):
         raise UserError(f"{where}: problem_type={values['problem_type']!r} is not supported: only one label for a text")
     known = {key: value for key, value in values.items() if key not in ("architectures", "num_labels")}
-    for key, ours in _SUMMARY.items() if kind.MODEL_TYPE == "xlnet" else ():
+    for key, ours in layout.constant.items():
         if values.get(key, ours) != ours:
-            raise UserError(f"{where}: {key}={values[key]!r} is not supported for xlnet (only {ours!r})")
+            raise UserError(f"{where}: {key}={values[key]!r} is not supported for {kind.MODEL_TYPE} (only {ours!r})")
     body = kind.from_published(known, where)
     pad = values.get("pad_token_id")
     return ClassifierConfig.parse(where, {"body": body_config(body), "labels": labels, "pad": pad})
