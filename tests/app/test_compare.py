@@ -92,13 +92,32 @@ def test_by_what_models_give_downstream() -> None:
         Path(f"{name}.yaml").write_text(yaml.safe_dump(recipe))
     result = compared("llama", "bert")
     assert [row["objective"] for row in result["rows"]] == ["classify", "classify"]
-    assert all(0 <= row["accuracy"] <= 1 and row["bits_per_byte"] is None for row in result["rows"])
+    assert all(row["bits_per_byte"] is None for row in result["rows"])
+    for run in result["runs"]:  # as the run itself found of these weights
+        best = int(Path(run["run"], "best").readlink().name.removeprefix("checkpoint-"))
+        lines = [json.loads(line) for line in Path(run["run"], "metrics.jsonl").read_text().splitlines()]
+        (told,) = [line for line in lines if line["step"] == best and "accuracy" in line]
+        assert (run["accuracy"], run["macro_f1"]) == (told["accuracy"], told["macro_f1"])
     assert result["rows"][0]["accuracy"] >= result["rows"][1]["accuracy"]
     assert Path("out/compare.md").read_text().startswith("| recipe | accuracy | macro F1 | spread |")
     Path("bert.yaml").write_text(yaml.safe_dump({**yaml.safe_load(Path("bert.yaml").read_text()), "data": {
         "train": "rows.jsonl", "valid": 0.2, "length": 16}}))  # fmt: skip
     with pytest.raises(UserError, match=r"bert has data\.fields=None"):
         compared("llama", "bert")
+
+
+def test_one_text_for_another_has_no_bits_per_byte() -> None:
+    """Of a translator's held-out rows nothing says what each text is worth by itself; its losses stand in the page."""
+    Path("rows.jsonl").write_text("\n".join(json.dumps({"en": f"{n} a cat", "de": f"{n} Katze"}) for n in range(60)))
+    data = {"train": "rows.jsonl", "valid": 0.2, "length": 16, "fields": {"source": "en", "target": "de"}}
+    model = {"family": "t5", "layers": 1, "width": 16, "heads": 2}
+    recipe = {"data": data, "tokenizer": {"vocabulary": 300}, "model": model, "train": TRAIN}
+    Path("t5.yaml").write_text(yaml.safe_dump(recipe))
+    (run,) = compared("t5")["runs"]
+    assert run["objective"] == "seq2seq" and run["bits_per_byte"] is None and run["losses"][-1]["valid_loss"] > 0
+    Path("other.yaml").write_text(yaml.safe_dump({**recipe, "data": {**data, "deduplicate": False}}))
+    with pytest.raises(UserError, match=r"other has data\.deduplicate=False, t5 True"):
+        compared("t5", "other")
 
 
 def test_budgets() -> None:
@@ -127,6 +146,7 @@ def test_after_memory_ran_out_or_a_result_was_torn() -> None:
     ("arguments", "said"),
     [
         (["llama.yaml", "bert.yaml", "--minutes", "0"], "a budget is more than nothing"),
+        (["llama.yaml", "--tokens", "0.5"], "reads one token at least"),
         (["llama.yaml", "--seeds", "1,x"], "whole numbers with commas between"),
         (["llama.yaml", "--seeds", "1,1"], "each seed once"),
         (["llama.yaml", "llama.yaml"], "two recipes are called llama"),

@@ -56,6 +56,21 @@ def test_a_class_without_a_row_is_none(rows_of: Callable[..., RowShards]) -> Non
     assert rows_of(labelled(("a", "x"), ("\u200b", "spam"), ("b", "y"))).meta.labels == ["x", "y"]
 
 
+def test_a_class_whose_rows_contradict_others_is_none(rows_of: Callable[..., RowShards]) -> None:
+    torn = labelled(("a", "x"), ("c", "y"), ("b", "x"), ("b", "spam"))
+    shards = rows_of(torn)
+    assert shards.meta.labels == ["x", "y"] and shards.labels is not None and shards.labels.tolist() == [0, 1]
+    assert rows_of(torn, deduplicate=False).meta.labels == ["spam", "x", "y"]
+    assert rows_of(torn, labels=["y", "x", "spam"]).meta.labels == ["y", "x", "spam"]  # as a model knows them
+
+
+def test_labels_that_nobody_reads_are_none(rows_of: Callable[..., RowShards]) -> None:
+    """A classifier's classes are known, but the fields name no label: rows without one, not a damaged folder."""
+    for _ in range(2):
+        shards = rows_of(labelled(("a", "x"), ("b", "y")), FieldsConfig(text="text"), labels=["x", "y"])
+        assert shards.labels is None and shards.meta.labels == []
+
+
 def test_half_a_character_is_no_label(rows_of: Callable[..., RowShards]) -> None:
     with pytest.raises(UserError, match="m:1:label: character 0 is half of a surrogate pair"):
         rows_of(labelled(("a", "\ud83d")))

@@ -49,6 +49,12 @@ def test_lines_are_counted(count: int, fraction: float) -> None:
     assert [document.text for document in valid.documents()] == texts[cut:]
 
 
+@pytest.mark.parametrize(("share", "said"), [("hash:1/1000000", "nothing"), ("hash:0.999999", "all")])
+def test_a_share_by_hash_that_leaves_a_side_empty_is_told_at_once(share: str, said: str) -> None:
+    with pytest.raises(UserError, match=f"{said} of .* would be held out; choose another share"):
+        split(memory(lines(["one", "two", "three"])), share)
+
+
 def test_a_longer_document_is_not_torn_when_documents_are_counted() -> None:
     parts = [Document("a", "f", 1, "none"), Document("b", "f", 2, "end"), Document("c", "g"), Document("d", "g", 2)]
     train, valid = split(memory(parts), 0.34)

@@ -96,6 +96,16 @@ def test_mistakes_are_one_line(
     assert said in error and "Traceback" not in error
 
 
+def test_texts_that_are_all_alike_do_not_differ_by_rounding(
+    pairs: Path, bytewise: Tokenizer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = pairs.parent / "model"
+    save_folder(folder, random_model("qwen3", bytewise.size), bytewise)
+    itself = FIELDS.replace("pair=b", "pair=a")
+    assert itself != FIELDS and run(["evaluate", str(folder), "--data", str(pairs), "--fields", itself]) == 2
+    assert "needs rows that differ" in capsys.readouterr().err
+
+
 def test_rows_that_all_have_one_score(pairs: Path, bytewise: Tokenizer, capsys: pytest.CaptureFixture[str]) -> None:
     pairs.write_text(pairs.read_text(encoding="utf-8").splitlines()[0] + "\n", encoding="utf-8")
     folder = pairs.parent / "model"

@@ -221,6 +221,16 @@ def test_what_is_no_classifier(tmp_path: Path) -> None:
         classifier_config({**published, "problem_type": "multi_label_classification"}, "x")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"), [("summary_type", "first"), ("summary_use_proj", False), ("summary_activation", "relu")]
+)
+def test_another_head_than_ours_is_refused(key: str, value: object) -> None:
+    published = config("xlnet").published()
+    assert classifier_config({**published, key: LAYOUTS["xlnet"].constant[key]}, "x") is not None
+    with pytest.raises(UserError, match=f"x: {key}={value!r} is not supported for xlnet"):
+        classifier_config({**published, key: value}, "x")
+
+
 @pytest.mark.parametrize("labels", [[], ["one"], ["a", "b", "a"]])
 def test_labels_must_tell_something_apart(labels: list[str]) -> None:
     with pytest.raises(UserError, match="classes need at least two different labels"):

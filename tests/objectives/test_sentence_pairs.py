@@ -152,6 +152,26 @@ def test_words_are_masked_at_the_rate(kind: Any) -> None:
     assert batch.tensors["places"].shape == batch.tensors["targets"].shape
 
 
+@pytest.mark.parametrize("kind", [NextSentenceObjective, SentenceOrderObjective])
+@given(some_windows(least=2), seeds)
+def test_no_special_token_is_hidden_or_asked_for(kind: Any, samples: Sample, seed: int) -> None:
+    batch = prepare(kind, samples, seed)
+    ids, was, mask = batch.tensors["ids"].numpy(), restored(batch), chosen(batch)
+    assert KNOWN.is_ordinary[was[mask]].all()
+    assert (ids[~mask] == was[~mask]).all()
+    changed = ids[mask & (ids != was)]
+    assert (KNOWN.is_ordinary[changed] | (changed == KNOWN.mask)).all()
+
+
+@pytest.mark.parametrize("kind", [NextSentenceObjective, SentenceOrderObjective])
+def test_eight_tenths_are_hidden_one_is_random_one_stays(kind: Any) -> None:
+    batch = prepare(kind, windows(1, rows=60, length=600, specials=0.02))
+    ids, was, mask = batch.tensors["ids"].numpy(), restored(batch), chosen(batch)
+    total = mask.sum()  # some 5000: one standard deviation of a share is 0.006
+    assert abs((ids[mask] == KNOWN.mask).sum() / total - 0.8) < 0.03
+    assert abs((ids[mask] == was[mask]).sum() / total - 0.1) < 0.03
+
+
 def test_a_sentence_from_elsewhere_begins_where_one_begins() -> None:
     samples = windows(1, rows=50, length=200)
     batch = prepare(NextSentenceObjective, samples)

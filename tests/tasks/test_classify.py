@@ -106,6 +106,8 @@ def test_your_own_prompt(one: Ready, tmp_path: Path) -> None:
     for source, said in (
         ("{{ text }}", "no {{ label }}"),
         ("{{ txt }} {{ label }}", "'txt' is undefined"),
+        ("{{ 1 % 0 }} {{ label }}", "cannot be rendered: .*by zero"),
+        ("{% macro again() %}{{ again() }}{% endmacro %}{{ again() }} {{ label }}", "cannot be rendered"),
         ("{% for %}", "mine.j2:1"),
         ("{{ ''.__class__.__mro__ }} {{ label }}", "mine.j2"),
     ):

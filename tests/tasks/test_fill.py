@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,8 @@ import torch
 from task_models import Ready, encoder
 
 from yuwen.errors import UserError
-from yuwen.tasks import fill
+from yuwen.tasks import answer, classify, embed, fill, similar, tag
+from yuwen.text import Document
 
 
 def test_words_are_the_heads_own(reads: Ready) -> None:
@@ -62,6 +64,29 @@ def test_xlnet_tells_from_its_query_stream() -> None:
             best = scores_V.topk(2)
             assert [word["score"] for word in mask] == pytest.approx(best.values.tolist(), abs=1e-5)
             assert [word["text"] for word in mask] == [p.removeprefix("##") for p in tokenizer.pieces(best.indices)]
+
+
+def test_damaged_weights_are_no_answer(reads: Ready, one: Ready) -> None:
+    """Whatever is asked of a model whose weights are not numbers: no word, vector, tag or answer is made of that."""
+    encoder, decoder = (replace(ready, model=copy.deepcopy(ready.model)) for ready in (reads, one))
+    for ready in (encoder, decoder):
+        with torch.no_grad():
+            next(ready.model.parameters()).fill_(torch.nan)
+    span = {"start": 0, "end": 5, "label": "person"}
+    tagged = [Document("alice in paris", "m", fields={"spans": [span]})]
+    for rows in (
+        lambda: fill(encoder, ["a [MASK]"]),
+        lambda: embed(encoder, ["a dog"]),
+        lambda: classify(encoder, ["a dog"], labels=["good", "bad"]),
+        lambda: similar(encoder, ["a dog"], candidates=["a fox"]),
+        lambda: tag(encoder, ["alice in paris"], shots=tagged),
+        lambda: answer(encoder, ["who"], context="alice in paris"),
+        lambda: answer(decoder, ["Who?"], context="Alice met Bob."),
+        lambda: tag(decoder, ["Alice met Bob."], labels=["person"]),
+        lambda: classify(decoder, ["a dog"], labels=["good", "bad"]),
+    ):
+        with pytest.raises(UserError, match="not finite: the model's weights are damaged"):
+            list(rows())
 
 
 def test_refusals(reads: Ready, one: Ready) -> None:

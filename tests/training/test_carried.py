@@ -18,6 +18,7 @@ from small_runs import VALUES, Stopped, assert_same_run, logged, stored, text_fi
 from yuwen.app.run.recipe import Recipe, merge, parse_recipe
 from yuwen.app.run.train import train
 from yuwen.errors import UserError
+from yuwen.objectives import Batch, carry
 
 MODEL = {"family": "lstm", "layers": 2, "width": 24, "hidden": 32, "dropout": 0.1, "weight_drop": 0.2}
 STREAMED = {
@@ -100,6 +101,22 @@ def test_two_processes_are_one(tmp_path: Path, stop_at: Callable[[int | None], N
     ours, theirs = (load_file(tmp_path / run / "last" / "training" / "state.safetensors") for run in ("alone", "two"))
     for name in CARRIED:
         torch.testing.assert_close(theirs[f"objective/{name}"], ours[f"objective/{name}"], atol=1e-4, rtol=0)
+
+
+def test_what_is_measured_remembers_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held-out text is read on from window to window, and each time it is measured from its beginning."""
+    found: list[tuple[bool, bool]] = []
+    take = carry.take
+
+    def seen(state: dict[str, torch.Tensor], batch: Batch, memory: carry.Memory) -> None:
+        found.append((torch.is_grad_enabled(), bool(state)))
+        take(state, batch, memory)
+
+    monkeypatch.setattr(carry, "take", seen)
+    train(recipe(tmp_path, *XLNET, "data.valid=0.4", "train.steps=2", "train.evaluate_every=1"), tmp_path / "run")
+    measured = "".join("remembers " if held else "begins " for learning, held in found if not learning)
+    passes = measured.split("begins ")[1:]
+    assert len(passes) == 4 and all(passes)  # three times it is measured, and once its operations are counted
 
 
 def test_what_carries_nothing_reads_no_streams(tmp_path: Path) -> None:

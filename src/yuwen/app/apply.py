@@ -10,14 +10,14 @@ from yuwen import tasks
 from yuwen.app.loading.pooling import published_pooling
 from yuwen.app.run.measure import learnt_from
 from yuwen.errors import UserError
-from yuwen.tasks.contract import documents, place
+from yuwen.tasks.contract import place
 from yuwen.tasks.extract import read_schema
 from yuwen.tasks.files import read_context, settings_shown
 from yuwen.tasks.prompts import Prompt
 
 if TYPE_CHECKING:
     from yuwen.app.loading.load import Loaded
-    from yuwen.text import Document
+    from yuwen.text import Document, FieldsConfig
 
 _FILES: dict[str, Callable[[str], Any]] = {
     "shots": tasks.read_inputs,
@@ -53,26 +53,47 @@ def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def apply(
-    loaded: Loaded, task: str, inputs: Iterable[str | Document], settings: Mapping[str, Any]
+    loaded: Loaded, task: str, inputs: Iterable[Document], settings: Mapping[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """The task's rows; `settings` as the command line gives them, with files by their paths."""
     values = {name: _FILES[name](value) if isinstance(value, str) and name in _FILES else value
               for name, value in settings.items()}  # fmt: skip
     if "pooling" in tasks.settings_of(task):
         values["pooling"] = published_pooling(loaded)
-    if loaded.classifier is not None:
-        inputs = _paired(loaded, inputs)
     return tasks.task(task)(loaded, inputs, **values)
 
 
-def _paired(loaded: Loaded, inputs: Iterable[str | Document]) -> Iterable[str | Document]:
-    """Each row's second text under the name that tasks know, where the model's run learnt from two. UserError for a row
-    that has none: judged by its first alone, it would get a label all the same."""
-    data = learnt_from(loaded.path)
-    column = None if data is None or data.fields is None else data.fields.pair
-    if column is None:
+def column_of(loaded: Loaded, file: str) -> str | None:
+    """The column that a classifier's run read its text from, where the rows of a file have it; None where they do not,
+    or where it is not known: then the reader finds the text."""
+    fields = _fields(loaded)
+    if fields is None:
+        return None
+    try:
+        next(iter(tasks.read_inputs(file, fields.first)))
+    except UserError:
+        return None
+    return fields.first
+
+
+def as_learnt(loaded: Loaded, inputs: Iterable[Document]) -> Iterable[Document]:
+    """Each row's second text under the name that tasks know, where the model's run learnt from two, and none where it
+    learnt from one. UserError for a row that lacks it: judged by its first alone, it would get a label all the same."""
+    fields = _fields(loaded)
+    if fields is None:
         return inputs
-    return (_with_pair(document, column) for document in documents(inputs))
+    if fields.pair is None:
+        return map(_without_pair, inputs)
+    return (_with_pair(document, str(fields.pair)) for document in inputs)
+
+
+def _fields(loaded: Loaded) -> FieldsConfig | None:
+    data = None if loaded.classifier is None else learnt_from(loaded.path)
+    return None if data is None else data.fields
+
+
+def _without_pair(document: Document) -> Document:
+    return replace(document, fields={name: value for name, value in document.fields.items() if name != "pair"})
 
 
 def _with_pair(document: Document, column: str) -> Document:

@@ -147,8 +147,10 @@ def _entries(
 
 def _one_scale(entries: Sequence[Entry]) -> tuple[str, str]:
     """(identity of the data, its held-out part's description). UserError unless all are measured on the same text."""
-    keys = ("train", "valid", "field", "fields", "encoding")
     first = entries[0]
+    keys = ["train", "valid", "field", "fields", "encoding"]
+    if first.recipe.data.fields is not None:
+        keys.append("deduplicate")  # then equal rows are measured once
     for key in keys:
         for entry in entries:
             mine, theirs = getattr(entry.recipe.data, key), getattr(first.recipe.data, key)
@@ -237,7 +239,7 @@ def _trained(entry: Entry, identity: str, quiet: bool) -> dict[str, Any]:
         "identity": identity,
         "family": summary.model["family"],
         "objective": summary.objective,
-        **_measured(run, held_out),
+        **_measured(run, summary.objective, held_out),
         "parameters": summary.parameters,
         "steps": summary.steps,
         "tokens": summary.tokens,
@@ -250,20 +252,23 @@ def _trained(entry: Entry, identity: str, quiet: bool) -> dict[str, Any]:
     return found
 
 
-def _measured(run: Path, held_out: Corpus) -> dict[str, Any]:
+def _measured(run: Path, objective: str, held_out: Corpus) -> dict[str, Any]:
     """The finished model, loaded back in fp32 as a user would, on the held-out text as it is.
 
-    A classifier is as good as its run's evaluation of these weights said; what gives no word a probability has no bits
-    per byte.
+    A classifier is as good as its run's evaluation of these weights said; what gives no word a probability, or learnt
+    to write one text for another, has no bits per byte: there is no text of which it tells all.
     """
     found = {"bits_per_byte": None, "pseudo": False, "accuracy": None, "macro_f1": None}
     loaded = load(run)
     assert loaded.tokenizer is not None
     if loaded.classifier is not None:
         step = int(loaded.path.resolve().name.removeprefix("checkpoint-"))
-        told = next(line for line in read_metrics(run / "metrics.jsonl") if line["step"] == step)
+        told = next((line for line in read_metrics(run / "metrics.jsonl") if line["step"] == step), {})
+        if "accuracy" not in told:
+            raise UserError(f"{run / 'metrics.jsonl'} no longer tells of step {step}: remove the run, to train it anew")
         return {**found, "accuracy": told["accuracy"], "macro_f1": told["macro_f1"]}
-    if isinstance(loaded.model, Encoder) and "masked" not in loaded.model.heads:
+    wordless = isinstance(loaded.model, Encoder) and "masked" not in loaded.model.heads
+    if wordless or objective == "seq2seq":
         return found
     every = 1
     if teller_of(loaded.model, loaded.tokenizer) is not None:

@@ -85,7 +85,7 @@ def apply(
         return
 
     from yuwen.app.apply import apply as apply_task
-    from yuwen.app.apply import check, recorded
+    from yuwen.app.apply import as_learnt, check, column_of, recorded
 
     tasks.task(task)
     if model is None:
@@ -108,6 +108,9 @@ def apply(
 
     loaded = load(model, dtype.value)
     note(f"{loaded.path}: {loaded.hash[:12]}")
+    if file is not None and field is None and (column := column_of(loaded, file)) is not None:
+        inputs = tasks.read_inputs(file, column)
+    inputs = as_learnt(loaded, inputs)
     done = 0 if results is None else len(results.done)
     if results is not None:
         results.made_by({"task": task, "model": loaded.hash, "dtype": dtype.value, **recorded(settings)})

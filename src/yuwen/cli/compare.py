@@ -22,7 +22,7 @@ def compare(
     ],
     data: Annotated[str | None, typer.Option(help="DATA that all learn from, in place of their own.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Budget: minutes of training each.")] = None,
-    tokens: Annotated[float | None, typer.Option(help="Budget: tokens read by each.")] = None,
+    tokens: Annotated[float | None, typer.Option(help="Budget: tokens for each; rows count full.")] = None,
     flops: Annotated[float | None, typer.Option(help="Budget: operations of each, such as 1e15.")] = None,
     seeds: Annotated[str, typer.Option(help="A run for each, such as 1,2. Default: the recipe's own.")] = "",
     out: Annotated[Path, typer.Option(help="Folder of the runs, the table and the page.")] = Path("runs/compare"),
@@ -35,6 +35,8 @@ def compare(
         raise UserError(
             "a budget is more than nothing, and ends: give --minutes, --tokens or --flops a positive number"
         )
+    if tokens is not None and tokens < 1:
+        raise UserError(f"--tokens {tokens:g}: a run reads one token at least")
     try:
         chosen = [int(seed) for seed in seeds.split(",") if seed.strip()]
     except ValueError:

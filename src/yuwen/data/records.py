@@ -115,7 +115,8 @@ def prepare_rows(
     texts occur in `exclude` (the validation corpus).
     `deduplicate` keeps the first of equal rows, and none of rows with equal texts whose labels or scores differ: they
     cannot all be right. `labels` are the names that are known; by default those found, numbers in their order, words
-    in that of their code points. Nothing is encoded before every row was found good: memory holds 20 bytes a row.
+    in that of their code points. Nothing is encoded before every row was found good: memory holds 20 bytes a row,
+    and several times that while equal rows are looked for.
     `progress` hears how many rows were encoded.
     Raises UserError for a faulty row (file, line, field), a label that is not among `labels`, if nothing is left, if
     the disk refuses, or if `out` holds something else.
@@ -139,7 +140,7 @@ def prepare_rows(
             meta = RowMeta(
                 rows=int(keep.sum()),
                 fields=list(fields.texts),
-                labels=survey.names,
+                labels=survey.names if fields.label is not None else [],
                 scored=fields.score is not None,
                 vocabulary=tokenizer.size,
                 tokenizer=tokenizer.fingerprint,
@@ -169,7 +170,7 @@ class _Survey:
     def __init__(self, fields: FieldsConfig, text: TextConfig, labels: Sequence[str] | None) -> None:
         self.fields, self.known, self._cleaner = fields, labels, Cleaner(text)
         self.dropped: Counter[str] = Counter()
-        self.names: list[str] = []
+        self._ids: dict[str, int] = {} if labels is None else {name: n for n, name in enumerate(labels)}
         self._keys = np.empty(0, np.uint64)
         self._values = np.empty(0)
         self._good = np.empty(0, bool)
@@ -183,12 +184,11 @@ class _Survey:
         """Meets all rows."""
         excluded = np.empty(0, np.uint64) if exclude is None else np.unique(self._keys_of(self.rows(exclude)))
         self._cleaner.reasons.clear()
-        ids: dict[str, int] = {} if self.known is None else {name: n for n, name in enumerate(self.known)}
         hashes, values, good = [], [], []
         stream = self.rows(documents)
         while batch := list(islice(stream, _ROWS)):
             hashes.append(self._keys_of(batch))
-            values.append(np.array([self._value(row, ids) if row.texts else 0 for row in batch], np.float64))
+            values.append(np.array([self._value(row) if row.texts else 0 for row in batch], np.float64))
             good.append(np.array([bool(row.texts) for row in batch], bool))
         self._keys, self._values, self._good = (
             np.concatenate([np.empty(0, kind), *parts])
@@ -196,7 +196,14 @@ class _Survey:
         )
         self.dropped.update(self._cleaner.reasons)
         self._leave_out(np.isin(self._keys, excluded), "also in validation")
-        self.names = list(ids) if self.known is not None else sorted(ids, key=_order)
+
+    @property
+    def names(self) -> list[str]:
+        """The labels that are known, or those of the rows that stay, in order."""
+        if self.known is not None:
+            return list(self.known)
+        there = set(self._values[self._good].astype(np.int64).tolist())
+        return sorted((name for name, number in self._ids.items() if number in there), key=_order)
 
     def keep(self, deduplicate: bool) -> np.ndarray:
         """Which rows stay, bool [N]."""
@@ -229,20 +236,20 @@ class _Survey:
     def _keys_of(self, found: Any) -> np.ndarray:
         return keys("\0".join(row.texts) for row in found)
 
-    def _value(self, row: Row, ids: dict[str, int]) -> float:
+    def _value(self, row: Row) -> float:
         """What rows with equal texts must agree on: the label's number in order of appearance, or the score."""
         if row.label is None:
             return 0.0 if row.score is None else row.score
-        if row.label not in ids:
+        if row.label not in self._ids:
             column = self.fields.label
             if self.known is not None:
                 fix = f"mend the row ({nearest(row.label, list(self.known))}), or learn from such rows too"
                 stop(row.problem(column, "unknown label", f"the label {row.label!r} is not known", fix))
-            if len(ids) == _MOST_LABELS:
+            if len(self._ids) == _MOST_LABELS:
                 fix = "name the column of the classes"
                 stop(row.problem(column, "labels", f"more than {_MOST_LABELS:,} different labels", fix))
-            ids[row.label] = len(ids)
-        return ids[row.label]
+            self._ids[row.label] = len(self._ids)
+        return self._ids[row.label]
 
     def _leave_out(self, mask: np.ndarray, reason: str) -> None:
         if count := int((self._good & mask).sum()):

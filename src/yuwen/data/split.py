@@ -22,7 +22,7 @@ def split(train: Corpus, valid: float | str | Corpus) -> tuple[Corpus, Corpus]:
     files the fraction counts characters, and the cut falls inside a file: of n characters the first int(n·(1−f)) train.
     Otherwise it counts documents (lines, records): of n the first int(n·(1−f)) train, so validation is rounded up.
     The validation text stays raw. Give it to `prepare(..., exclude=valid)` too, so that no copy of it is learnt.
-    Raises UserError if the fraction leaves either side without text.
+    Raises UserError if the fraction or share leaves either side without text.
     """
     if isinstance(valid, Corpus):
         return train, valid
@@ -71,6 +71,13 @@ def _by_hash(corpus: Corpus, share: Fraction) -> tuple[Corpus, Corpus]:
             digest = hashlib.sha256(document.text.strip().encode()).digest()
             if (int.from_bytes(digest, "big") < below) == held_out:
                 yield document
+
+    for held_out in (True, False):  # as far as the first document of each
+        if next(side(held_out), None) is None:
+            raise UserError(
+                f"data.valid=hash:{share}: {'nothing' if held_out else 'all'} of {corpus.name} would be held out"
+                "; choose another share, or a fraction"
+            )
 
     return (
         dataclasses.replace(corpus, documents=lambda: side(False), identity=f"{corpus.identity}#>={share}"),

@@ -1,5 +1,10 @@
 """ALBERT: A Lite BERT for Self-supervised Learning of Language Representations (Lan et al. 2020).
 
+    h = M LN(E[token] + S[segment] + P[position]),   E [V, E], M [D, E]                 factorised embeddings
+    h = block(h), again and again the same one                                          shared parameters
+    p(hidden word) = softmax(E LN(gelu(W h_t + b)) + c),   W [E, D]
+    p(A stands before B) = softmax(W' tanh(W_p h_1 + b_p) + b')                         sentence order
+
 BERT with two savings and another second task (section 3.1). Factorised embeddings: a table of width E, and one matrix
 from E to the width D of the blocks, so that a large vocabulary costs V E + E D instead of V D; the masked word is told
 from a vector of width E too. Parameters shared across layers: all layers are the same one (`groups` 1, as published),

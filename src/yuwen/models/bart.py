@@ -1,5 +1,9 @@
 """BART: Denoising Sequence-to-Sequence Pre-training for Natural Language Generation (Lewis et al. 2020).
 
+    p(x) = prod_t p(x_t | x_<t, noised x)
+    x = LN(E[token] + P[position]);   every layer   h = LN(h + f(h)),   f self-attention, then in the decoder attention
+    to what the encoder made, then W2 gelu(W1 h + b1) + b2;   p(next) = softmax(E h + c)
+
 Section 2.1: the Transformer of 2017 (post-norm) with GELU; it learns to write a text whose source was noised (section
 2.2, `yuwen.objectives`). As in the published code positions are learned, a table for each side, a LayerNorm stands
 behind the embeddings of each, one table of tokens serves both sides and the head, and the head has a bias

@@ -1,10 +1,13 @@
 """BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding (Devlin et al. 2019).
 
-Section 3: the encoder of 2017 (post-norm) with GELU; an input is the sum of a token's, its segment's and its position's
-learned vectors (figure 2), then a LayerNorm. Section 3.1, task 1: a hidden word is told from both sides, in their code
-by a dense layer, GELU, LayerNorm and the embedding's own table plus a bias. Task 2: from the first position, through
-tanh, whether sentence B follows A. Differences here: dropout is 0 by default (published: 0.1), and fresh positions are
-sinusoids (published: Normal(0, 0.02); `encoder.initialise` says why).
+    h = LN(E[token] + S[segment] + P[position])                                                          (figure 2)
+    h = LN(h + attention(h)),   h = LN(h + W2 gelu(W1 h + b1) + b2)                  in every layer     (section 3)
+    p(hidden word) = softmax(E LN(gelu(W h_t + b)) + c)                                                  (3.1, task 1)
+    p(B follows A) = softmax(W' tanh(W_p h_1 + b_p) + b')                                                (3.1, task 2)
+
+The encoder of 2017 with GELU. What stands between h and the scores of words, and the pooler's tanh, are their code's.
+Differences here: dropout is 0 by default (published: 0.1), and fresh positions are sinusoids (published: Normal(0,
+0.02); `encoder.initialise` says why).
 """
 
 from __future__ import annotations

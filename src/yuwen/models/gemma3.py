@@ -1,5 +1,8 @@
 """Gemma 3 Technical Report (Gemma Team 2025), its text models.
 
+    h = sqrt(D) E[token];   h = h + N(attention(N(h))),   h = h + N(W2 (gelu(Wg x) * W1 x)), x = N(h)
+    N(x) = x / sqrt(mean(x²) + ε) * (1 + w);   queries and keys each through an N of their own
+
 Section 2: five local layers, which see a window, to one global; rotary theta 10,000 in the local ones and 1,000,000 in
 the global ones, stretched by a factor in the larger models; QK-norm in place of Gemma 2's soft caps; grouped queries;
 RMSNorm before and after each branch. From the published code: GeGLU with the tanh GELU, norms multiply by 1 + weight,

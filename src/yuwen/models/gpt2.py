@@ -1,8 +1,14 @@
 """Language Models are Unsupervised Multitask Learners (Radford et al. 2019): GPT-2.
 
+    h = E[token] + P[position]
+    h = h + attention(LN(h)),   h = h + W2 gelu(W1 LN(h) + b1) + b2         in every layer
+    p(next) = softmax(E LN(h))
+
 Section 2.3: the 2017 decoder with LayerNorm moved to the input of each sub-block (pre-norm), one more after the last
 block, learned positions, GELU, and what writes into the residual stream scaled by 1 / sqrt(number of writes) at the
 start. Embedding and head are tied. Published weights keep query, key and value in one transposed matrix.
+Differences here: dropout is 0 by default (published: 0.1), and fresh positions are Normal(0, 0.02), as all else is (in
+its authors' code 0.01).
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """LLaMA: Open and Efficient Foundation Language Models (Touvron et al. 2023), and SmolLM2, which has its shape.
 
+    h = h + attention(RMSNorm(h)),   h = h + W2 (silu(Wg x) * W1 x), x = RMSNorm(h)         in every layer
+    p(next) = softmax(E RMSNorm(h))
+
 Section 2.2: pre-normalisation with RMSNorm, SwiGLU in place of ReLU, rotary positions in place of absolute ones; no
 biases. Grouped queries (`kv_heads` < `heads`) as in LLaMA 2 70B and LLaMA 3, stretched rotary positions as in LLaMA 3.1
 (`rope_scaling`). Differences here: the hidden width of the feed-forward is rounded up to a multiple of 64 (published:

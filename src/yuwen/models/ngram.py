@@ -13,7 +13,9 @@ are log-probabilities already, so there is no head and nothing for gradients to 
     rank_k(w_1 … w_k) = find_k(rank_{k-1}(w_1 … w_{k-1}) · V + w_k),      rank_1(w) = w
 
 so each order is one sorted table of integers, and a context grows by one binary search per order. Nobody publishes such
-models in the layout of Hugging Face: the names in config.json and model.safetensors are our own.
+models in the layout of Hugging Face: the names in config.json and model.safetensors are our own. Difference here: the
+one discount of `smoothing: kneser_ney` is given (published: n1 / (n1 + 2 n2) in each order); `modified` estimates its
+three as published.
 """
 
 from __future__ import annotations

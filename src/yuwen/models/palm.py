@@ -1,5 +1,8 @@
 """PaLM: Scaling Language Modeling with Pathways (Chowdhery et al. 2022).
 
+    h = h + attention(LN(h)) + SwiGLU(LN(h))         in every layer                                      (section 2)
+    p(next) = softmax(E LN(h) / sqrt(D))                                                                 (section 5)
+
 Section 2: attention and feed-forward side by side (`ParallelBlock`), one key-value head for all queries (multi-query),
 SwiGLU, rotary positions, no biases anywhere (LayerNorm has only its scale), input and output embeddings shared.
 Section 5: matrices start at Normal(0, 1 / sqrt(inputs)), the embedding at Normal(0, 1), since no norm follows it; and

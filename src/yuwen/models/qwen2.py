@@ -1,5 +1,7 @@
 """Qwen2 Technical Report (Yang et al. 2024), and Qwen2.5, which has its shape.
 
+    q = Wq x + bq,   k = Wk x + bk,   v = Wv x + bv;   all else as in `llama.py`
+
 Section 2.2: LLaMA's block with grouped queries, SwiGLU, rotary positions and RMSNorm as pre-normalisation, and with a
 bias on queries, keys and values (Su 2023: it helps beyond the lengths trained on), none on attention's output.
 Differences here: embeddings are tied by default; rotary theta defaults to 10,000 (published: 1,000,000), enough for the

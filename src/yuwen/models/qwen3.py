@@ -1,5 +1,7 @@
 """Qwen3 Technical Report (Yang et al. 2025).
 
+    q = RMSNorm(Wq x),   k = RMSNorm(Wk x)      for each head, then rotated;   all else as in `llama.py`
+
 Section 2: LLaMA's block with grouped queries, SwiGLU, rotary positions and RMSNorm as pre-normalisation, without
 Qwen2's biases on queries, keys and values, and with an RMSNorm on each head's query and key before they are rotated
 (QK-norm, Dehghani et al. 2023), which keeps attention's scores in bounds and lets the learning rate be high.

@@ -1,5 +1,9 @@
 """XLNet: Generalized Autoregressive Pretraining for Language Understanding (Yang et al. 2019).
 
+    log p(x) = sum_t log p(x_z(t) | x_z(1) … x_z(t-1)),   z a random order of the places                  (eq. 3)
+    h = layer(h; reads h at places up to its own in z),   g = layer(g; reads h at places before its own)   (section 2.3)
+    p(x_z(t) | …) = softmax(E g_z(t) + c)                                                                  (eq. 4)
+
 Section 2.2: a sentence is told token by token, but in a random order, so that each token learns from both sides without
 a [MASK] that real text never has. Section 2.3: to tell the token at a place one must know the place and not the token,
 to help the later ones one must know both; hence two streams, g and h, through the same weights (`nn/two_stream.py`).

@@ -35,11 +35,11 @@ def attend(
         return fused.attention(q_BHTK, k_BGSK, v_BGSK, causal=causal, scale=scale, rate=rate)
     if q_BHTK.device.type == "cpu":
         half = q_BHTK.dtype != torch.float32
-        short = max(T, S) <= _LONGEST or rate > 0
-        if causal and short and (half or q_BHTK.requires_grad):  # fp32 one way only: the flash kernel is faster
+        ours = max(T, S) <= _LONGEST or rate > 0
+        if causal and ours and (half or q_BHTK.requires_grad):  # fp32 one way only: the flash kernel is faster
             return causal_attention(q_BHTK, k_BGSK, v_BGSK, rate, scale)
         both_sides = not causal and (table is None or table.shape[2] == 1)  # padding at most
-        if both_sides and q_BHTK.dtype == torch.bfloat16 and T > 1 and short:
+        if both_sides and q_BHTK.dtype == torch.bfloat16 and T > 1 and ours:
             keep_BS = None if table is None else table[:, 0, 0].expand(B, -1)
             return whole_attention(q_BHTK, k_BGSK, v_BGSK, keep_BS, rate, scale)
     if T == 1 and not causal:  # the queries that share a key as rows: in bfloat16 a fifth of the time

@@ -9,7 +9,7 @@ in its authors' code).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
@@ -81,13 +81,17 @@ class ClassifyObjective:
             summed_B = summed_B * self._weights(model.config.labels)[tensors["labels"]]
         return {"classify": Term(summed_B.sum(), batch.counts["classify"])}
 
+    def check(self, labels: Sequence[str]) -> None:
+        """UserError for the weight of a label that is not one of these."""
+        for label in self.config.class_weights:
+            if label not in labels:
+                raise UserError(f"objective.class_weights: unknown label {label!r}: {nearest(label, list(labels))}")
+
     def modules(self) -> list[nn.Module]:
         return []
 
     def _weights(self, labels: tuple[str, ...]) -> Tensor:
-        for label in self.config.class_weights:
-            if label not in labels:
-                raise UserError(f"objective.class_weights: unknown label {label!r}: {nearest(label, list(labels))}")
+        self.check(labels)
         return torch.tensor([self.config.class_weights.get(label, 1.0) for label in labels])
 
 

@@ -30,7 +30,6 @@ from yuwen.errors import UserError
 from yuwen.tasks.batches import chunks
 from yuwen.tasks.contract import Input, Pooling, Usable, documents, place, refuse
 from yuwen.tasks.embed import Embedder
-from yuwen.tasks.language import known
 from yuwen.tasks.prompts import Prompt, language_for
 from yuwen.tasks.shots import Example
 
@@ -48,9 +47,8 @@ def classify_by_centroids(
     pooling: Pooling | None,
     blend: float | None,
     label_prompt: str | Path | None,
-    language: str | None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows as `classify` gives them; `language` is that of the label prompt (default: the label's own)."""
+    """Rows as `classify` gives them; the label prompt is of each label's own language."""
     if not shots:
         refuse("classify", "an encoder without shots", blend=blend)
     if blend is not None and not 0 <= blend <= 1:
@@ -60,7 +58,7 @@ def classify_by_centroids(
         raise UserError(f"label {missing[0]!r} has no example, and blend=0 leaves its name out: add one, or blend more")
     embedder = Embedder(loaded, pooling)
     prompt = Prompt.of("label", label_prompt)
-    names_KD = embedder.texts([prompt.render(language_for(name, known(language)), label=name) for name in labels])
+    names_KD = embedder.texts([prompt.render(language_for(name, None), label=name) for name in labels])
     examples_ND = embedder.texts([example.text for example in shots]) if shots else names_KD[:0]
     own_N = torch.tensor([labels.index(example.label) for example in shots], dtype=torch.long)
     classes = Classes(names_KD, examples_ND, own_N, blend=BLEND if blend is None else blend)

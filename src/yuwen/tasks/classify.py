@@ -77,8 +77,9 @@ def classify(
     names = labels_of(labels, found)
     if loaded.encoder:
         refuse("classify", "an encoder", calibration=calibration, normalise=normalise, raw=raw, prompt=prompt)
+        refuse("classify", "an encoder", language=language)
         return classify_by_centroids(
-            loaded, inputs, names, found, pooling=pooling, blend=blend, label_prompt=label_prompt, language=language
+            loaded, inputs, names, found, pooling=pooling, blend=blend, label_prompt=label_prompt
         )
     need_decoder(loaded, "classify")
     refuse("classify", "a decoder", pooling=pooling, blend=blend, label_prompt=label_prompt)

@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from yuwen.errors import UserError
-from yuwen.models.inference import inference
+from yuwen.models.inference import inference, refuse_not_finite
 from yuwen.nn import DecoderCache
 from yuwen.tasks.contract import Usable, tokenizer_of
 from yuwen.tokens import Tokenizer
@@ -138,6 +138,7 @@ def copy(
     """
     allowed, places, said, total, count = copier.first, set[int](), b"", 0.0, 0
     while True:
+        refuse_not_finite("scores are", log_p_V.amax())
         done = said != b"" and copier.may_end(places)
         stops = [id for id in end_ids if id not in allowed] if done or (empty and not count) else []
         ids = [*allowed, *stops] if count < max_tokens else stops

@@ -4,8 +4,8 @@
     normalised                      e / |e|
 
 An encoder reads [CLS] text [SEP], cut to the length its folder states; the frame's states are pooled too (Reimers and
-Gurevych 2019, section 3). A decoder's states are pooled by their mean; it was never trained for that, and its vectors
-compare poorly.
+Gurevych 2019, section 3). A decoder's states are pooled by their mean, and those of an encoder–decoder's encoder; they
+were never trained for that, and their vectors compare poorly.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from yuwen.errors import UserError
-from yuwen.generation import prompt_ids
+from yuwen.generation import prompt_ids, source_ids
+from yuwen.models.inference import refuse_not_finite
 from yuwen.tasks.batches import chunks, in_order, padded_batches
 from yuwen.tasks.contract import Input, Pooling, Usable, documents, place, tokenizer_of
 from yuwen.tasks.ids import fits, framed
@@ -81,7 +82,9 @@ class Embedder:
             written = text.lower() if self.pooling.lower else text
             ids, cut = framed(self.loaded, self.tokenizer.encode(written), self.length)
         else:
-            ids, cut = prompt_ids(text, self.tokenizer, chat=False), False
+            pairs = self.loaded.model.config.reads == "pairs"
+            ids = source_ids(text, self.tokenizer) if pairs else prompt_ids(text, self.tokenizer, chat=False)
+            cut = False
             fits(self.loaded, len(ids), where)
         if not ids:
             raise UserError(f"{where}: an empty text has no embedding")
@@ -91,6 +94,7 @@ class Embedder:
         """Vectors [N, D] (float32), normalised if the pooling says so."""
         batches = padded_batches([len(piece.ids) for piece in pieces], _TOKENS)
         vectors_ND = torch.stack(in_order(list(pieces), batches, self._batch))
+        refuse_not_finite("vectors are", vectors_ND)
         return torch.nn.functional.normalize(vectors_ND, dim=-1) if self.pooling.normalize else vectors_ND
 
     def _batch(self, pieces: list[Piece]) -> Tensor:

@@ -117,7 +117,9 @@ class ResultFile:
                     f"{self.path}: {len(self.done)} rows are there, and only {number - 1} inputs: give the same "
                     "inputs, or another --out"
                 )
-            asked = asked_of(document) if question else {"input": document.text}
+            asked: dict[str, Any] = asked_of(document) if question else {"input": document.text}
+            if "pair" in row:
+                asked["pair"] = document.fields.get("pair")
             if any(row.get(name) != value for name, value in asked.items()):
                 raise UserError(
                     f"{self.path}:{number}: made from another input than {place(document)}: give the same inputs, or "

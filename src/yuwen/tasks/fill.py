@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from yuwen.errors import UserError
-from yuwen.models.inference import inference
+from yuwen.models.inference import inference, refuse_not_finite
 from yuwen.nn import Padding
 from yuwen.tasks.batches import chunks, in_order, padded_batches
 from yuwen.tasks.contract import Input, Usable, documents, place, tokenizer_of
@@ -86,6 +86,7 @@ def _words(loaded: Usable, batch: list[list[int]], top: int) -> list[list[list[d
     with inference(loaded.model):
         h_ND = loaded.model.unmask(ids_BT.to(device), masked_BT.to(device), mask)
         logits_NV = loaded.model.output(h_ND[None])[0].float()
+        refuse_not_finite("scores are", logits_NV.amax(-1))
         logits_NV[:, sorted(tokenizer.special_ids)] = -torch.inf
         logits_NV[:, tokenizer.size :] = -torch.inf
         scores_NK, best_NK = logits_NV.softmax(-1).topk(min(top, tokenizer.size), dim=-1)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from yuwen.errors import UserError
+from yuwen.models.inference import refuse_not_finite
 from yuwen.tasks.contract import Input, Usable, documents, place, tokenizer_of
 from yuwen.tasks.ids import frame, framed
 from yuwen.tasks.tagged import Tagged
@@ -81,6 +82,7 @@ class _Words:
             raise UserError(f"{where}: longer than the {most} tokens this model reads: cut it into sentences")
         before = len(frame(self.loaded).before)
         h_TD = self.loaded.hidden(torch.tensor([whole]))[0, before : before + len(ids)].float()
+        refuse_not_finite("states are", h_TD)
         first = [n for n in range(len(ids)) if n == 0 or self._starts_word[ids[n]]]
         bounds = list(zip(first, [*first[1:], len(ids)], strict=True))
         states_WD = torch.stack([h_TD[start:end].mean(0) for start, end in bounds])

@@ -64,7 +64,7 @@ class Prompt:
             return _compiled(self.sources[language], name).render(**values)
         except jinja2.UndefinedError as error:
             raise UserError(f"{name}: {error}: the prompt may name {', '.join(VARIABLES[self.task])}") from None
-        except (jinja2.TemplateError, TypeError, ValueError, KeyError, IndexError, OverflowError) as error:
+        except (jinja2.TemplateError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError) as error:
             raise UserError(f"{name}: the prompt cannot be rendered: {error}") from None
 
     def up_to(self, slot: str, language: str, **values: Any) -> str:

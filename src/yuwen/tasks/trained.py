@@ -27,6 +27,7 @@ class Piece:
     """A text, or two, as the model reads it."""
 
     text: str
+    pair: str | None
     ids: np.ndarray
     segments: np.ndarray | None
     cut: bool
@@ -35,7 +36,7 @@ class Piece:
 def classify_by_head(loaded: Usable, model: Classifier, inputs: Iterable[Input]) -> Iterator[dict[str, Any]]:
     """`input`, `label`, and `scores`; and `cut`: true where the text was longer than the model reads.
 
-    A record's field `pair` is the second text of a model that judges two together.
+    A record's field `pair` is the second text of a model that judges two together, and stands in its row.
     """
     reader = Reader(loaded, model)
     for chunk in chunks((reader.prepare(document) for document in documents(inputs)), _CHUNK):
@@ -43,7 +44,8 @@ def classify_by_head(loaded: Usable, model: Classifier, inputs: Iterable[Input])
         for piece, probabilities_L in zip(chunk, in_order(chunk, batches, reader.probabilities), strict=True):
             scores = dict(zip(model.config.labels, probabilities_L, strict=True))
             label = max(scores, key=lambda name: scores[name])
-            yield {"input": piece.text, "label": label, "scores": scores, **({"cut": True} if piece.cut else {})}
+            asked = {"input": piece.text} if piece.pair is None else {"input": piece.text, "pair": piece.pair}
+            yield {**asked, "label": label, "scores": scores, **({"cut": True} if piece.cut else {})}
 
 
 class Reader:
@@ -65,7 +67,7 @@ class Reader:
         other = None if pair is None else np.array(self.tokenizer.encode(pair.strip()), np.int64)
         ids, segments = self.frame(text, other, self.length)
         whole, _ = self.frame(text, other, len(text) + len(ids) + (0 if other is None else len(other)))
-        return Piece(document.text, ids, None if other is None else segments, len(ids) < len(whole))
+        return Piece(document.text, pair, ids, None if other is None else segments, len(ids) < len(whole))
 
     def probabilities(self, pieces: list[Piece]) -> list[list[float]]:
         """Of every class, for each text: [B][L]."""

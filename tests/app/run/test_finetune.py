@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 import torch
 
 import yuwen
+from yuwen.app.machine import resources
+from yuwen.app.run.measure import learnt_from
 from yuwen.app.run.recipe import merge, parse_recipe
 from yuwen.app.run.train import train
 from yuwen.cli.main import run as command
@@ -70,6 +74,26 @@ def test_rows_are_counted_by_what_they_hold(tmp_path: Path) -> None:
     assert summary.flops_per_token is not None and summary.steps > 20
     assert summary.flops_per_token * summary.tokens == pytest.approx(5e9, rel=0.1)
     assert summary.tokens < 0.8 * summary.steps * 2048  # rows are shorter than they may be
+
+
+def test_a_text_that_is_read_twice_needs_twice_the_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "memory", lambda: (1 << 40, 0))  # nothing is free, so both say what they need
+    needs = []
+    for twice in (0, 1):
+        huge = [*fresh("bert"), "model.dropout=0.1", "train.batch_tokens=16777216", f"objective.consistency={twice}"]
+        with pytest.raises(UserError, match="and 0.0 GiB are free") as told:
+            train(recipe(*huge, FIELDS), Path(f"run-{twice}"), quiet=True)
+        needs.append(float(re.findall(r"needs about ([\d.]+) GiB", str(told.value))[0]))
+    assert needs[0] > 10 and needs[1] == pytest.approx(2 * needs[0], rel=0.02)
+
+
+def test_a_recipe_of_something_else_beside_a_model_is_not_read() -> None:
+    settings = recipe(*fresh("lstm"), FIELDS, "train.steps=1")
+    train(settings, Path("run"), quiet=True)
+    assert learnt_from(Path("run/last")) == settings.data
+    shutil.copytree("run/last", "kitchen/checkpoint-1", ignore=shutil.ignore_patterns("training"))
+    Path("kitchen/recipe.yaml").write_text("eggs: 3\n")
+    assert learnt_from(Path("kitchen/checkpoint-1")) is None
 
 
 def test_parts_of_a_batch_change_nothing(tmp_path: Path) -> None:
@@ -158,6 +182,72 @@ def test_a_model_of_pairs_judges_no_text_alone(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == by_name
     assert command(["apply", "classify", "run", "住1"]) == 2
     assert "this model judges two texts together: give rows with the second one in two" in capsys.readouterr().err
+    assert command(["apply", "classify", "run", "--file", "pairs.jsonl", "--json"]) == 0  # the columns of training
+    assert capsys.readouterr().out == by_name
+
+    goes_on = ["apply", "classify", "run", "--file", "pairs.jsonl", "--out", "told.jsonl"]
+    assert command(goes_on) == 0
+    whole = Path("told.jsonl").read_text()
+    assert [json.loads(line)["pair"] for line in whole.splitlines()] == [row["two"] for row in rows]
+    Path("told.jsonl").write_text("".join(line + "\n" for line in whole.splitlines()[:30]))
+    assert command([*goes_on, "--resume"]) == 0 and Path("told.jsonl").read_text() == whole
+    rows[7]["two"] = "别的"
+    Path("pairs.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    capsys.readouterr()
+    assert command([*goes_on, "--resume"]) == 2
+    assert "told.jsonl:8: made from another input than pairs.jsonl:8" in capsys.readouterr().err
+
+
+def test_a_model_of_one_text_reads_the_column_it_learnt_from(capsys: pytest.CaptureFixture[str]) -> None:
+    train(recipe(*fresh("bert"), FIELDS), Path("run"), quiet=True)
+    texts = [json.loads(line)["text"] for line in Path("rows.jsonl").read_text().splitlines()[:20]]
+    Path("bare.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    more = [{"content": "别的", "text": text, "pair": "EUR/USD"} for text in texts]
+    Path("more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in more))
+    told = []
+    for name in ("bare.jsonl", "more.jsonl"):
+        assert command(["apply", "classify", "run", "--file", name, "--json"]) == 0
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+    Path("lines.txt").write_text("".join(f"{text}\n" for text in texts))
+    assert command(["apply", "classify", "run", "--file", "lines.txt", "--json"]) == 0
+    assert capsys.readouterr().out == told[0]
+    assert command(["evaluate", "run", "--data", "rows.jsonl", "--fields", "text=text"]) == 2
+    assert "name a text and a label: text=COLUMN,label=COLUMN" in capsys.readouterr().err
+
+
+def test_what_equal_rows_count_is_what_training_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Path("rows.jsonl").read_text()
+    Path("twice.jsonl").write_text(lines + lines)
+    found = {}
+    for once in ("true", "false"):
+        settings = ["data.train=twice.jsonl", f"data.deduplicate={once}", "train.steps=1"]
+        train(recipe(*fresh("lstm"), FIELDS, *settings), Path(once), quiet=True)
+        assert command(["evaluate", once, "--data", "twice.jsonl[hash:0.2]", "--json"]) == 0
+        found[once] = json.loads(capsys.readouterr().out)
+        logged = json.loads(Path(once, "metrics.jsonl").read_text().splitlines()[-1])
+        assert found[once]["loss"] == pytest.approx(logged["valid_loss"], abs=1e-4)
+    assert found["false"]["rows"] >= 2 * found["true"]["rows"]  # some stood twice before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["data.fields={text: text}", "objective.name=classify"], r"classify learns labels: give data\.fields\.label"),
+        (["data.fields={source: text, target: place, label: place}", "objective.name=seq2seq", "model.family=t5"],
+         r"seq2seq would not read data\.fields\.label"),
+        (["data.fields={text: text, score: place}", "objective.name=classify"], r"would not read data\.fields\.score"),
+        ([FIELDS, "objective={name: classify, class_weights: {hotell: 2}}"], "unknown label 'hotell': .*hotel"),
+        (["data.fields={text: text}", "objective.name=contrastive", "model.dropout=0.1", "train.batch_tokens=32768"],
+         r"compares the 1024 rows of a batch, and there are \d+: .*set train\.batch_tokens to \d+ at most"),
+        (["data.valid=hash:1/1000000", FIELDS], "nothing of .* would be held out"),
+    ],
+)  # fmt: skip
+def test_what_rows_cannot_be_learnt_from_is_told_before_training(overrides: list[str], said: str) -> None:
+    family = [] if any("family" in override for override in overrides) else fresh("bert")
+    with pytest.raises(UserError, match=said):
+        train(recipe(*family, *overrides), Path("run"), quiet=True)
+    assert not Path("run/metrics.jsonl").exists()
 
 
 def test_a_run_of_rows_resumes_to_the_bit() -> None:

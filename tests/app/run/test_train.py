@@ -52,6 +52,13 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return told[0]
 
 
+def test_held_out_text_shorter_than_a_window_is_told_before_training(capsys: pytest.CaptureFixture[str]) -> None:
+    encoder = ["model={family: bert, layers: 1, width: 16, heads: 2}", "objective.name=masked", "data.length=32"]
+    few = ["data.valid=0.005", "train.batch_tokens=64"]
+    told = refused(capsys, "small.yaml", "--out", "run", *encoder, *few)
+    assert "data.valid holds out" in told and "fewer than one window of data.length + 1 = 33" in told
+
+
 def test_a_prompt_that_cannot_be_read_is_told_before_training(capsys: pytest.CaptureFixture[str]) -> None:
     long = f"sample.prompts=['{'the hill ' * 4}']"
     for family, said in (("qwen3", "the model's context 16"), ("bert", "longer than the 16 tokens"), ("t5", None)):

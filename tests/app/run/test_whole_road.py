@@ -29,6 +29,7 @@ NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml") if path.stem not in 
 MORE = {  # what no recipe does as it stands: its name, and what is changed
     "distilbert": ("roberta", ["model.family=distilbert"]),
     "prefix": ("llama", ["objective={name: prefix}"]),
+    "t5-1.1": ("t5", ["model.activation=gated-gelu", "model.tied=false"]),
     "translation": (
         "transformer",
         ["model.encoder_layers=2", "data.train=rows.jsonl", "data.fields={source: text, target: label}"],

@@ -32,7 +32,7 @@ from yuwen.errors import UserError
 from yuwen.evaluation import Evaluator
 from yuwen.evaluation.classification import evaluate_rows
 from yuwen.models.inference import inference
-from yuwen.objectives import Objective
+from yuwen.objectives import OBJECTIVES, Objective
 from yuwen.objectives.classify import ClassifyObjective
 from yuwen.text import Document
 from yuwen.tokens import Tokenizer
@@ -171,8 +171,15 @@ class RowFeed:
         )
 
     def source(self) -> Source:
-        length, train = self.recipe.data.length, self.recipe.train
-        return Records(self.shards, length, train.batch_tokens // length, train.seed)  # a step's, in parts or not
+        assert self.recipe.objective is not None
+        length, train, name = self.recipe.data.length, self.recipe.train, self.recipe.objective.name
+        group, there = train.batch_tokens // length, len(self.shards)  # a step's rows, in parts or not
+        if there < group and any(kind.together for kind in OBJECTIVES[name]):
+            raise UserError(
+                f"objective.name={name} compares the {group} rows of a batch, and there are {there}: one would meet"
+                f" itself; set train.batch_tokens to {there * length} at most"
+            )
+        return Records(self.shards, length, group, train.seed)
 
     def validation(self, objective: Objective, tokenizer: Tokenizer) -> Validation | None:
         if self.held_out is None:

@@ -28,6 +28,7 @@ from yuwen.models import Classifier, Model, shell
 from yuwen.models.inference import inference
 from yuwen.nn import Attention, fused
 from yuwen.objectives import Batch, Objective, build_objective
+from yuwen.objectives.classify import ClassifyObjective
 from yuwen.tokens import Tokenizer
 from yuwen.training import Hooks, Learner, Processes, Saved, Trainer, choose_precision
 from yuwen.training.logging import cut_back
@@ -63,6 +64,8 @@ class Learning:
         micro_batches, _ = recipe.train.micro_batches(processes.world)
         samples = recipe.train.batch_tokens // recipe.data.length // micro_batches
         objective = build_objective(recipe.objective, tokenizer, model.config.reads)
+        if isinstance(objective, ClassifyObjective):
+            objective.check(feed.labels)
         source = feed.source()
         self._objective = objective
         self._counted, self._tokens_per_sample = _some(objective, source, samples)

@@ -32,14 +32,17 @@ def measure_classifier(
 
     `fields` are written as `text=COLUMN,label=COLUMN`; without them they are those the run was trained with, else
     `text` and `label`. DATA of its own is measured row by row; a part of it, `DATA[hash:26/256]` or `DATA[90%:]`, as
-    training held it out: copies once, contradictions not at all. UserError for rows that do not fit.
+    training held it out: copies once, contradictions not at all, unless its `data.deduplicate` was off. UserError for
+    rows that do not fit.
     """
     model, tokenizer = loaded.classifier, loaded.tokenizer
     if model is None or tokenizer is None:
         raise UserError(f"{loaded.path}: no head for classes, or no tokenizer; give a model trained to classify")
-    chosen, length = _settings(loaded.path, fields)
+    chosen, length, once = _settings(loaded.path, fields)
+    if chosen.label is None or "text" not in chosen.texts:
+        raise UserError(f"--fields {fields}: to measure a classifier name a text and a label: text=COLUMN,label=COLUMN")
     corpus = corpus_of(data, field=chosen.first, encoding=encoding)
-    part = is_part(data)
+    part = once and is_part(data)
     rows = prepare_rows(corpus, chosen, tokenizer, text=RAW, deduplicate=part, labels=model.config.labels)
     return evaluate_rows(model, rows, Frame.of(tokenizer, model.config.reads), min(length, model.config.context))
 
@@ -63,7 +66,9 @@ def measure_similarity(loaded: Loaded, data: str, *, fields: str, encoding: str 
     embedder = Embedder(loaded, published_pooling(loaded))
     texts = [[embedder.prepare(row.texts[n], f"{row.source}:{row.line}") for row in found] for n in (0, 1)]
     one_ND, other_ND = (torch.nn.functional.normalize(embedder(pieces), dim=-1) for pieces in texts)
-    cosines_N, scores_N = (one_ND * other_ND).sum(-1).numpy(), np.array([row.score for row in found])
+    # equal texts may differ in the last digit, by their places in a batch
+    cosines_N = (one_ND * other_ND).sum(-1).double().numpy().round(6)
+    scores_N = np.array([row.score for row in found])
     return Similarity(
         spearman=spearman(cosines_N, scores_N),
         pearson=pearson(cosines_N, scores_N),
@@ -80,8 +85,9 @@ def learnt_from(folder: Path) -> DataConfig | None:
     return read_recipe(path).data if ours and path.is_file() else None
 
 
-def _settings(folder: Path, fields: str | None) -> tuple[FieldsConfig, int]:
-    """(the columns, how many ids a text may have), as the run that the folder is a checkpoint of was trained."""
+def _settings(folder: Path, fields: str | None) -> tuple[FieldsConfig, int, bool]:
+    """(the columns, how many ids a text may have, whether equal rows count once), as the run that the folder is a
+    checkpoint of was trained."""
     data = learnt_from(folder)
     if fields is not None:
         chosen = parse_fields(fields)
@@ -89,4 +95,4 @@ def _settings(folder: Path, fields: str | None) -> tuple[FieldsConfig, int]:
         chosen = data.fields
     else:
         chosen = FieldsConfig(text="text", label="label")
-    return chosen, _LONGEST if data is None else data.length
+    return (chosen, _LONGEST, True) if data is None else (chosen, data.length, data.deduplicate)

@@ -83,8 +83,8 @@ def fit(
         others = ", ".join(o for o in OBJECTIVES if (k := trains(o, config.reads)) is not None and not k.rows)
         columns = " ".join(f"data.fields.{role}=COLUMN" for role in _COLUMNS[name])
         raise UserError(f"objective.name={name} learns from rows: give {columns}; from running text: {others}")
-    if not kind.rows and fields is not None:
-        raise UserError(f"objective.name={name} learns from running text: leave data.fields out")
+    if fields is not None:
+        _refuse_unread(name, fields, rows=kind.rows)
     if config.context < length:
         raise UserError(f"data.length={length} is more than the {config.context} tokens that this model reads at once")
     if kind.together and samples < 2:
@@ -100,6 +100,17 @@ def fit(
     remembers = name == "permuted" and getattr(config, "memory", 0) > 0
     if order == "stream" and not (config.CARRIES and name == "causal") and not remembers:
         raise UserError(f"data.order=stream is for models that carry a state, and {where} with {name} carries none")
+
+
+def _refuse_unread(name: str, fields: FieldsConfig, *, rows: bool) -> None:
+    """UserError for columns that this objective does not read, and for a label that it lacks."""
+    if not rows:
+        raise UserError(f"objective.name={name} learns from running text: leave data.fields out")
+    for role in ("label", "score"):
+        if getattr(fields, role) is not None and role not in _COLUMNS[name]:
+            raise UserError(f"objective.name={name} would not read data.fields.{role}: leave it out")
+    if "label" in _COLUMNS[name] and fields.label is None:
+        raise UserError(f"objective.name={name} learns labels: give data.fields.label=COLUMN")
 
 
 def model_settings(
