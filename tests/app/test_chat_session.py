@@ -137,11 +137,25 @@ def test_a_transcript_goes_on_where_it_ended_and_keeps_what_was_before(tmp_path:
 
 def test_other_fields_of_a_row_stay(tmp_path: Path) -> None:
     path = tmp_path / "t.jsonl"
-    path.write_text('{"id": 7, "messages": [{"role": "human", "content": "a"}]}\n', encoding="utf-8")
+    said = [{"role": "human", "content": "a"}, {"role": "assistant", "content": "b"}]
+    path.write_text(json.dumps({"id": 7, "messages": said}) + "\n", encoding="utf-8")
     kept = Transcript(path)
-    assert kept.messages == [{"role": "user", "content": "a"}]
+    assert kept.messages == [{"role": "user", "content": "a"}, said[1]]
     kept.save(kept.messages)
     assert json.loads(path.read_text("utf-8"))["id"] == 7
+
+
+def test_a_message_that_nobody_answered_stays_in_the_file(tmp_path: Path) -> None:
+    """Another is asked instead: what goes on is a line of its own."""
+    path = tmp_path / "t.jsonl"
+    open_ = json.dumps({"id": 7, "messages": [{"role": "user", "content": "a"}]}) + "\n"
+    path.write_text(open_, encoding="utf-8")
+    kept = Transcript(path)
+    assert kept.messages == [{"role": "user", "content": "a"}]
+    kept.save([])
+    assert path.read_text("utf-8") == open_
+    kept.save(SAID)
+    assert path.read_text("utf-8").startswith(open_) and transcript.read(path) == SAID
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,9 @@ def test_a_table_on_one_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     page = Path("out/compare.html").read_text(encoding="utf-8")
     for picture in page.split("<figure")[1:]:
         ElementTree.fromstring(picture[picture.index("<svg") : picture.rindex("</svg>") + 6])
-    assert page.count("<figure") == 3 and "llama-2" in page and "http" not in page.replace("http-equiv", "")
+    assert page.count("<figure") == 5 and page.count("<title>bert-1</title>") == 2  # BERT's two losses beside the bits
+    assert 'aria-label="masked, seconds"' in page and 'aria-label="next_sentence, seconds"' in page
+    assert "llama-2" in page and "http" not in page.replace("http-equiv", "")
 
     def never(*arguments: Any, **settings: Any) -> None:
         raise AssertionError("a finished run was repeated")
@@ -99,6 +101,13 @@ def test_by_what_models_give_downstream() -> None:
         (told,) = [line for line in lines if line["step"] == best and "accuracy" in line]
         assert (run["accuracy"], run["macro_f1"]) == (told["accuracy"], told["macro_f1"])
     assert result["rows"][0]["accuracy"] >= result["rows"][1]["accuracy"]
+    Path("out/llama-1/compare.json").unlink()
+    logged = Path("out/llama-1/metrics.jsonl")
+    whole = logged.read_text()
+    logged.write_text(whole.splitlines()[0] + "\n")
+    with pytest.raises(UserError, match=r"metrics\.jsonl no longer tells of step \d: remove the run"):
+        compared("llama", "bert")
+    logged.write_text(whole)
     assert Path("out/compare.md").read_text().startswith("| recipe | accuracy | macro F1 | spread |")
     Path("bert.yaml").write_text(yaml.safe_dump({**yaml.safe_load(Path("bert.yaml").read_text()), "data": {
         "train": "rows.jsonl", "valid": 0.2, "length": 16}}))  # fmt: skip

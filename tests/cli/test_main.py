@@ -211,3 +211,12 @@ def test_json_is_one_strict_document(capsys: pytest.CaptureFixture[str]) -> None
     out = capsys.readouterr().out
     assert json.loads(out) == {"路": "a/b", "n": 0.5, "ids": [0, 1, 2], "bad": None, "set": [1], "3": [True, None]}
     assert "路" in out and out.count("\n") == 1
+
+
+def test_json_is_json_where_stdout_cannot_write_all_of_unicode() -> None:
+    code = (
+        "from yuwen.cli import main, _output; main.run = lambda a: _output.print_json({'好': '😀\\xa0ñ'}); main.main()"
+    )
+    environment = {**os.environ, "PYTHONIOENCODING": "gbk"}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, env=environment)
+    assert json.loads(result.stdout.decode("gbk")) == {"好": "😀\xa0ñ"}

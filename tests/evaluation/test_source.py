@@ -31,6 +31,14 @@ def test_the_last_part_of_a_file_in_characters(tmp_path: Path) -> None:
     assert texts(f"{path}[90%:]") == ["文" * 10]
 
 
+def test_a_share_by_hash_may_be_all_but_not_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"text": "t{n}"}}\n' for n in range(40)), encoding="utf-8")
+    assert texts(f"{path}[hash:999999/1000000]") == texts(str(path))
+    with pytest.raises(UserError, match=r"no document of .*a\.jsonl has a hash below that share"):
+        texts(f"{path}[hash:1/1000000]")
+
+
 @pytest.mark.parametrize("part", ["[100%:]", "[250%:]"])
 def test_nothing_left_is_refused(tmp_path: Path, part: str) -> None:
     path = tmp_path / "a.txt"

@@ -153,6 +153,9 @@ def test_a_special_token_can_be_what_stops_a_text(tokenizer: Tokenizer) -> None:
     sampling = SamplingConfig(temperature=0, max_tokens=50, stop=(name,))
     (found,) = generate(model, [tokenizer.encode("山")], sampling, tokenizer=tokenizer)
     assert (found.text, found.finish_reason, found.ids[-1]) == ("和尚", "stop", special)
+    beside = SamplingConfig(max_tokens=5, stop=(f"{name}\n",))
+    with pytest.raises(UserError, match="the special token .* in it is never shown: give it alone"):
+        generate(model, [tokenizer.encode("山")], beside, tokenizer=tokenizer)
 
 
 def test_a_beginning_of_a_stop_string_is_shown_when_the_text_ends_with_it(tokenizer: Tokenizer) -> None:

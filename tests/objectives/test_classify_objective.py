@@ -54,6 +54,15 @@ def test_a_batch_is_framed_padded_and_counted() -> None:
     assert paired.tensors["segments"].sum(1).tolist() == [2, 3]
 
 
+def test_rows_of_other_classes_than_the_models_are_refused() -> None:
+    objective = ClassifyObjective(ClassifyConfig(class_weights={"b": 2.0}), FRAME)
+    objective.check(("a", "b"), ["a", "b"])
+    with pytest.raises(UserError, match="the rows have the labels b, a, the model a, b: the data is not what"):
+        objective.check(("a", "b"), ["b", "a"])
+    with pytest.raises(UserError, match=r"objective\.class_weights: unknown label 'b'"):
+        objective.check(("a", "c"), ["a", "c"])
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_the_sum_is_cross_entropy(model: Classifier, smoothing: float) -> None:
     objective = ClassifyObjective(ClassifyConfig(label_smoothing=smoothing), FRAME)

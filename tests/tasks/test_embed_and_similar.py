@@ -8,11 +8,12 @@ from dataclasses import dataclass
 import pytest
 import torch
 import torch.nn.functional as F
-from task_models import Ready
+from task_models import Ready, random_model, word_tokenizer
 
 from yuwen.errors import UserError
 from yuwen.tasks import classify, embed, similar
 from yuwen.tasks.centroids import Classes
+from yuwen.tasks.embed import Embedder
 from yuwen.text import Document
 
 TEXTS = [
@@ -105,6 +106,16 @@ def vector(ready: Ready, text: str) -> torch.Tensor:
     return by_hand(ready, text, Pooling())
 
 
+@pytest.mark.parametrize("family", ["t5", "bart"])
+def test_a_source_is_framed_as_in_training(family: str) -> None:
+    """Of an encoder–decoder, whose encoder gives the vectors; what a text spells is no special token."""
+    tokenizer = word_tokenizer()
+    ready = Ready(random_model(family, tokenizer.size, 64, seed=1), tokenizer)
+    ids = Embedder(ready).prepare("a lazy dog", "x").ids
+    assert ids == tokenizer.encode("[CLS] a lazy dog [SEP]", specials=True)
+    assert tokenizer.mask_id not in Embedder(ready).prepare("a [MASK] dog", "x").ids
+
+
 def shot(text: str, label: str) -> Document:
     return Document(text, "s", 1, fields={"label": label})
 
@@ -154,6 +165,8 @@ def test_labels_alone(reads: Ready) -> None:
         list(classify(reads, ["a"], labels=["a", "b"], blend=0.5))
     with pytest.raises(UserError, match="calibration means nothing for an encoder"):
         list(classify(reads, ["a"], labels=["a", "b"], calibration=True))
+    with pytest.raises(UserError, match="language means nothing for an encoder"):
+        list(classify(reads, ["a"], labels=["a", "b"], language="zh"))
     shots = [Document("a dog", "s", 1, fields={"label": "a"})]
     with pytest.raises(UserError, match="'b' has no example"):
         list(classify(reads, ["a"], labels=["a", "b"], shots=shots, blend=0.0))

@@ -86,7 +86,7 @@ def test_an_answer_from_another_context_is_not_gone_on_from(tmp_path: Path) -> N
     document = Document("", "q.jsonl", fields=QUESTION)
     path.write_text(json.dumps({**asked_of(document), "answer": "Alice"}) + "\n")
     results = ResultFile(path, resume=True)
-    assert list(results.rest([document], question=True)) == []
+    assert list(results.rest([document], asked_of)) == []
     other = Document("", "q.jsonl", fields={**QUESTION, "context": "Bob met Alice."})
     with pytest.raises(UserError, match="out.jsonl:1: made from another input than q.jsonl:1"):
-        list(results.rest([other], question=True))
+        list(results.rest([other], asked_of))

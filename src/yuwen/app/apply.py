@@ -10,10 +10,12 @@ from yuwen import tasks
 from yuwen.app.loading.pooling import published_pooling
 from yuwen.app.run.measure import learnt_from
 from yuwen.errors import UserError
+from yuwen.tasks.answer import asked_of
 from yuwen.tasks.contract import place
 from yuwen.tasks.extract import read_schema
-from yuwen.tasks.files import read_context, settings_shown
+from yuwen.tasks.files import read_context, read_of, settings_shown
 from yuwen.tasks.prompts import Prompt
+from yuwen.tasks.trained import judged_of
 
 if TYPE_CHECKING:
     from yuwen.app.loading.load import Loaded
@@ -64,16 +66,16 @@ def apply(
 
 
 def column_of(loaded: Loaded, file: str) -> str | None:
-    """The column that a classifier's run read its text from, where the rows of a file have it; None where they do not,
-    or where it is not known: then the reader finds the text."""
+    """The column that a classifier's run read its text from, where the reader would take another of a file's; None
+    where there is no such column, or none is known."""
     fields = _fields(loaded)
     if fields is None:
         return None
     try:
-        next(iter(tasks.read_inputs(file, fields.first)))
-    except UserError:
-        return None
-    return fields.first
+        first = next(iter(tasks.read_inputs(file)))
+    except UserError:  # no column that looks like a text
+        return fields.first
+    return fields.first if fields.first in first.fields else None
 
 
 def as_learnt(loaded: Loaded, inputs: Iterable[Document]) -> Iterable[Document]:
@@ -85,6 +87,13 @@ def as_learnt(loaded: Loaded, inputs: Iterable[Document]) -> Iterable[Document]:
     if fields.pair is None:
         return map(_without_pair, inputs)
     return (_with_pair(document, str(fields.pair)) for document in inputs)
+
+
+def recognised(loaded: Loaded, task: str) -> Callable[[Document], Mapping[str, Any]]:
+    """What of an input a result row repeats, so that a file can be gone on with."""
+    if task == "answer":
+        return asked_of
+    return judged_of if task == "classify" and loaded.classifier is not None else read_of
 
 
 def _fields(loaded: Loaded) -> FieldsConfig | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from yuwen.app import transcript
 from yuwen.app.chat import Chat, Turn
+from yuwen.app.machine.terminal import signs
 from yuwen.app.transcript import Transcript
 from yuwen.config import nearest
 from yuwen.disk import path_of
@@ -29,10 +30,6 @@ COMMANDS = {
     "quit": ("", "leave (so does Ctrl-D)"),
 }
 PROMPT = "> "
-# What a model says must not move a terminal's cursor or set its colours: control characters are shown as signs.
-_SIGNS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {
-    code: 0xFFFD for code in range(0x7F, 0xA0)
-}
 
 
 class Talk:
@@ -52,7 +49,7 @@ class Talk:
     ) -> None:
         self.chat, self.kept, self.emit, self.about = chat, kept, emit, about or {}
         self.terminal = sys.stdin.isatty()
-        self._translated = _SIGNS if sys.stdout.isatty() else {}
+        self._translated = signs()
         self._saved: set[Path] = set()  # files this conversation has written, which it may write again
         self._forgotten = chat.forgotten
         self._running = True

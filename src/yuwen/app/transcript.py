@@ -22,6 +22,8 @@ Message = dict[str, Any]
 class Transcript:
     """A file that follows a conversation: its last line is the one that goes on, those before it are left as they are.
 
+    A last line that ends with a message nobody has answered is left, too: what goes on from it is a line of its own.
+
     UserError if the file is there and is no transcript. Nothing is written before the first `save`.
     """
 
@@ -29,7 +31,9 @@ class Transcript:
         self.path = path
         lines = read_lines(path) if path.exists() else []
         self.messages: list[Message] = messages_of(path, len(lines), lines[-1]) if lines else []
-        self._earlier, self._fields = lines[:-1], json.loads(lines[-1]) if lines else {}
+        unanswered = bool(self.messages) and self.messages[-1]["role"] == "user"
+        self._earlier = lines if unanswered else lines[:-1]
+        self._fields = json.loads(lines[-1]) if lines and not unanswered else {}
 
     def save(self, messages: Sequence[Message]) -> None:
         """Writes the conversation as it stands now."""

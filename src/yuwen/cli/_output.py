@@ -45,8 +45,10 @@ HINTS = {
 
 
 def print_json(value: Any) -> None:
-    """Prints one JSON document on one line of stdout: Chinese stays readable, what is not finite becomes null."""
-    print(json.dumps(plain(value), ensure_ascii=False, allow_nan=False), flush=True)
+    """Prints one JSON document on one line of stdout: Chinese stays readable where stdout can write all of Unicode,
+    what is not finite becomes null."""
+    ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+    print(json.dumps(plain(value), ensure_ascii=ascii_only, allow_nan=False), flush=True)
 
 
 def note(text: str) -> None:

@@ -85,7 +85,7 @@ def apply(
         return
 
     from yuwen.app.apply import apply as apply_task
-    from yuwen.app.apply import as_learnt, check, column_of, recorded
+    from yuwen.app.apply import as_learnt, check, column_of, recognised, recorded
 
     tasks.task(task)
     if model is None:
@@ -105,23 +105,25 @@ def apply(
     results = None if out is None else tasks.ResultFile(out, resume=resume)
 
     from yuwen.app.loading.load import load
+    from yuwen.app.machine.terminal import signs
 
     loaded = load(model, dtype.value)
     note(f"{loaded.path}: {loaded.hash[:12]}")
-    if file is not None and field is None and (column := column_of(loaded, file)) is not None:
-        inputs = tasks.read_inputs(file, column)
-    inputs = as_learnt(loaded, inputs)
+    if task == "classify":
+        if file is not None and field is None and (column := column_of(loaded, file)) is not None:
+            inputs = tasks.read_inputs(file, column)
+        inputs = as_learnt(loaded, inputs)
     done = 0 if results is None else len(results.done)
     if results is not None:
         results.made_by({"task": task, "model": loaded.hash, "dtype": dtype.value, **recorded(settings)})
-        inputs = results.rest(inputs, question=task == "answer")
+        inputs = results.rest(inputs, recognised(loaded, task))
     rows: Iterable[Any] = apply_task(loaded, task, inputs, settings)
     rows = _counted(rows if results is None else results.write(rows), task, done)
     for row in rows:
         if as_json:
             print_json(row)
         elif out is None:
-            print(tasks.readable(row, scores=scores), flush=True)
+            print(tasks.readable(row, scores=scores).translate(signs()), flush=True)
 
 
 def _inputs(texts: list[str], file: str | None, field: str | None) -> Iterable[Any]:

@@ -74,7 +74,9 @@ def export(
         chosen = (type or Type.F16).value
         if loaded.classifier is not None:
             raise UserError(f"{loaded.path}: this model tells classes, and a .gguf file has no head for that: --to hf")
-        write_gguf(out, loaded.model, loaded.tokenizer, chosen, chat=settings.get("yuwen", {}).get("chat"))
+        said = settings.get("yuwen")
+        chat = said.get("chat") if isinstance(said, dict) else None
+        write_gguf(out, loaded.model, loaded.tokenizer, chosen, chat=chat)
         files = {out.name: out.stat().st_size}
     else:
         stored = next(loaded.model.parameters()).dtype

@@ -50,6 +50,7 @@ def generate(
     )
 
     from yuwen.app.loading.load import load
+    from yuwen.app.machine.terminal import signs
     from yuwen.generation import stream
 
     loaded = load(model, dtype.value)
@@ -57,11 +58,11 @@ def generate(
     if tokenizer is None:
         raise UserError(f"{loaded.path}: the model comes without a tokenizer, so a text prompt has no ids")
     ids = loaded.prompt_ids(prompt, raw=raw)
-    generation = None
+    generation, shown = None, signs()
     for piece in stream(loaded.model, [ids], sampling, tokenizer=tokenizer, end_ids=loaded.end_ids):
         generation = piece.generation
         if not as_json:
-            print(piece.text, end="", flush=True)
+            print(piece.text.translate(shown), end="", flush=True)
     assert generation is not None
     if not as_json:
         print(flush=True)

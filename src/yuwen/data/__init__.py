@@ -18,7 +18,7 @@ from yuwen.data.loader import Loader
 from yuwen.data.prepare import prepare
 from yuwen.data.records import RAW, RowShards, field_texts, prepare_rows
 from yuwen.data.shards import Shards
-from yuwen.data.split import split
+from yuwen.data.split import by_hash, hash_share, split
 from yuwen.data.streams import Streams
 from yuwen.data.windows import Sample, Windows
 
@@ -42,4 +42,6 @@ __all__ = [
     "prepare",
     "prepare_rows",
     "split",
+    "by_hash",
+    "hash_share",
 ]

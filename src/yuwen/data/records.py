@@ -28,10 +28,10 @@ from yuwen.data.shards import id_type, mapped
 from yuwen.data.writer import write_safely, writing
 from yuwen.errors import UserError
 from yuwen.text import Cleaner, Document, FieldsConfig, Row, TextConfig, keys, rows
-from yuwen.text.problem import stop
+from yuwen.text.problem import Problem, stop
 from yuwen.tokens import Tokenizer
 
-FORMAT = 1
+FORMAT = 2
 RAW = TextConfig(normalise="none", control=False, whitespace="keep")
 """Texts as they stand: what is measured is never normalised."""
 _ROWS = 1 << 12  # cleaned and encoded together
@@ -171,6 +171,7 @@ class _Survey:
         self.fields, self.known, self._cleaner = fields, labels, Cleaner(text)
         self.dropped: Counter[str] = Counter()
         self._ids: dict[str, int] = {} if labels is None else {name: n for n, name in enumerate(labels)}
+        self._unknown: dict[int, Problem] = {}
         self._keys = np.empty(0, np.uint64)
         self._values = np.empty(0)
         self._good = np.empty(0, bool)
@@ -206,7 +207,7 @@ class _Survey:
         return sorted((name for name, number in self._ids.items() if number in there), key=_order)
 
     def keep(self, deduplicate: bool) -> np.ndarray:
-        """Which rows stay, bool [N]."""
+        """Which rows stay, bool [N]. UserError for one of them whose label is not known."""
         if deduplicate:
             places = np.flatnonzero(self._good)
             _, first, group, sizes = np.unique(
@@ -221,6 +222,8 @@ class _Survey:
                 of_all = np.zeros(len(self._good), bool)
                 of_all[places] = mask
                 self._leave_out(of_all, reason)
+        for number in sorted(self._unknown.keys() & set(self._values[self._good].astype(np.int64).tolist())):
+            stop(self._unknown[number])
         return self._good
 
     def _clean(self, texts: tuple[str, ...]) -> tuple[str, ...]:
@@ -242,9 +245,10 @@ class _Survey:
             return 0.0 if row.score is None else row.score
         if row.label not in self._ids:
             column = self.fields.label
-            if self.known is not None:
+            if self.known is not None:  # a fault, if the row stays
+                what = f"the label {row.label!r} is not known: no row that is learnt from has it"
                 fix = f"mend the row ({nearest(row.label, list(self.known))}), or learn from such rows too"
-                stop(row.problem(column, "unknown label", f"the label {row.label!r} is not known", fix))
+                self._unknown[len(self._ids)] = row.problem(column, "unknown label", what, fix)
             if len(self._ids) == _MOST_LABELS:
                 fix = "name the column of the classes"
                 stop(row.problem(column, "labels", f"more than {_MOST_LABELS:,} different labels", fix))

@@ -27,7 +27,13 @@ def split(train: Corpus, valid: float | str | Corpus) -> tuple[Corpus, Corpus]:
     if isinstance(valid, Corpus):
         return train, valid
     if isinstance(valid, str):
-        return _by_hash(train, hash_share(valid))
+        sides = by_hash(train, hash_share(valid))
+        for side, what in zip(sides, ("all", "nothing"), strict=True):
+            if next(iter(side.documents()), None) is None:  # read as far as its first document
+                raise UserError(
+                    f"data.valid={valid}: {what} of {train.name} would be held out; choose another share, or a fraction"
+                )
+        return sides
     if not 0 < valid < 1:
         raise UserError(f"data.valid={valid}: a fraction lies between 0 and 1, such as 0.05; or name a DATA")
     characters, documents, plain = _count(train)
@@ -58,7 +64,8 @@ def hash_share(text: str) -> Fraction:
     return share
 
 
-def _by_hash(corpus: Corpus, share: Fraction) -> tuple[Corpus, Corpus]:
+def by_hash(corpus: Corpus, share: Fraction) -> tuple[Corpus, Corpus]:
+    """(the documents whose hash is no smaller than a share, those whose hash is); either may be empty."""
     below = -(-share.numerator * 2**256 // share.denominator)
 
     def side(held_out: bool) -> Iterator[Document]:
@@ -71,13 +78,6 @@ def _by_hash(corpus: Corpus, share: Fraction) -> tuple[Corpus, Corpus]:
             digest = hashlib.sha256(document.text.strip().encode()).digest()
             if (int.from_bytes(digest, "big") < below) == held_out:
                 yield document
-
-    for held_out in (True, False):  # as far as the first document of each
-        if next(side(held_out), None) is None:
-            raise UserError(
-                f"data.valid=hash:{share}: {'nothing' if held_out else 'all'} of {corpus.name} would be held out"
-                "; choose another share, or a fraction"
-            )
 
     return (
         dataclasses.replace(corpus, documents=lambda: side(False), identity=f"{corpus.identity}#>={share}"),

@@ -73,10 +73,13 @@ def filler(model: EncoderDecoder, tokenizer: Tokenizer) -> Spans | Infilling | N
 def continued(model: EncoderDecoder, tokenizer: Tokenizer, windows: Iterator[Window], batch: int) -> Iterator[Part]:
     """What each window scores, as the target of a source that holds what stands before."""
     frame = Frame.of(tokenizer, "pairs")
+    room = max(1, model.config.context - len(frame.before) - len(frame.after))
     for _, equal in itertools.groupby(windows, key=lambda window: (len(window.ids), window.first)):
         while group := list(itertools.islice(equal, batch)):
             first = group[0].first
-            source = np.stack([np.concatenate([frame.before, one.ids[:first], frame.after]) for one in group])
+            source = np.stack(
+                [np.concatenate([frame.before, one.ids[max(0, first - room) : first], frame.after]) for one in group]
+            )
             told = np.stack([one.ids[first:] for one in group])
             target = np.concatenate([np.full((len(told), 1), model.start_id), told[:, :-1]], axis=1)
             nats = _nats(model, _read(model, source, target), told).sum(dtype=torch.float64)

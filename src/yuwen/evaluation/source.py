@@ -38,10 +38,13 @@ def corpus_of(data: str, *, field: str | None = None, encoding: str | None = Non
     A share is counted as `yuwen.data.split` counts it: in characters where the documents are text files, else in
     documents, the first int(n · 95 %) left out. UserError for a share that leaves nothing.
     """
-    from yuwen.data import corpus, split
+    from yuwen.data import by_hash, corpus, hash_share, split
 
     if (hashed := _HASH.fullmatch(data)) is not None:
-        return split(corpus(hashed["data"], field=field, encoding=encoding), hashed["share"])[1]
+        part = by_hash(corpus(hashed["data"], field=field, encoding=encoding), hash_share(hashed["share"]))[1]
+        if next(iter(part.documents()), None) is None:
+            raise UserError(f"{data}: no document of {hashed['data']} has a hash below that share")
+        return part
     if (tail := _TAIL.fullmatch(data)) is None:
         return corpus(data, field=field, encoding=encoding)
     percent = Fraction(tail["percent"])

@@ -124,7 +124,7 @@ def stream(
     sizes = [owner.size for owner in (tokenizer, constraint) if owner is not None]
     vocabulary = min([model.config.vocabulary, *sizes])
     decoding = _decoding(model, ids, reading)
-    never = [id for id in decoding.never if id not in end_ids]
+    never = [id for id in decoding.never if id < vocabulary and id not in end_ids]
     guides = None if constraint is None else [constraint.guide(end_ids) for _ in ids]
     rows = [
         _Row(
@@ -145,9 +145,17 @@ def stream(
 
 
 def _special_stops(stop: Sequence[str], tokenizer: Tokenizer) -> list[int]:
-    """Ids of the stop strings that are special tokens: their text is never shown, so nobody would find it there."""
-    alone = (tokenizer.encode(text, specials=True) for text in stop)
-    return [ids[0] for ids in alone if len(ids) == 1 and ids[0] in tokenizer.special_ids]
+    """Ids of the stop strings that are special tokens: their text is never shown, so nobody would find it there.
+    UserError for one that holds a special token beside other text."""
+    found = []
+    for text in stop:
+        ids = tokenizer.encode(text, specials=True)
+        special = [id for id in ids if id in tokenizer.special_ids - {tokenizer.unknown_id}]
+        if special and len(ids) > 1:
+            name = tokenizer.decode(special[:1], skip_special=False)
+            raise UserError(f"stop string {text!r}: the special token {name} in it is never shown: give it alone")
+        found += special
+    return found
 
 
 def _decoding(model: Model, ids: Sequence[Sequence[int]], reading: Reading | None) -> Decoding | SourceDecoding:

@@ -1,9 +1,9 @@
 """ALBERT: A Lite BERT for Self-supervised Learning of Language Representations (Lan et al. 2020).
 
-    h = M LN(E[token] + S[segment] + P[position]),   E [V, E], M [D, E]                 factorised embeddings
+    h = M LN(W[token] + S[segment] + P[position]) + m,   W [V, E], M [D, E]             factorised embeddings
     h = block(h), again and again the same one                                          shared parameters
-    p(hidden word) = softmax(E LN(gelu(W h_t + b)) + c),   W [E, D]
-    p(A stands before B) = softmax(W' tanh(W_p h_1 + b_p) + b')                         sentence order
+    p(hidden word) = softmax(W LN(gelu(U h_t + b)) + c),   U [E, D]
+    p(A stands before B) = softmax(U' tanh(W_p h_0 + b_p) + b')                         sentence order
 
 BERT with two savings and another second task (section 3.1). Factorised embeddings: a table of width E, and one matrix
 from E to the width D of the blocks, so that a large vocabulary costs V E + E D instead of V D; the masked word is told

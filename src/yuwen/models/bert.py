@@ -3,7 +3,7 @@
     h = LN(E[token] + S[segment] + P[position])                                                          (figure 2)
     h = LN(h + attention(h)),   h = LN(h + W2 gelu(W1 h + b1) + b2)                  in every layer     (section 3)
     p(hidden word) = softmax(E LN(gelu(W h_t + b)) + c)                                                  (3.1, task 1)
-    p(B follows A) = softmax(W' tanh(W_p h_1 + b_p) + b')                                                (3.1, task 2)
+    p(B follows A) = softmax(W' tanh(W_p h_0 + b_p) + b')                                                (3.1, task 2)
 
 The encoder of 2017 with GELU. What stands between h and the scores of words, and the pooler's tanh, are their code's.
 Differences here: dropout is 0 by default (published: 0.1), and fresh positions are sinusoids (published: Normal(0,

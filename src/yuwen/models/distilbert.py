@@ -1,5 +1,7 @@
 """DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter (Sanh et al. 2019).
 
+    h = LN(E[token] + P[position]);   layers as in `bert.py`;   p(hidden word) = softmax(E LN(gelu(W h_t + b)) + c)
+
 Section 3: BERT's encoder with every second layer taken, without segments and without pooler, which learns from a BERT
 teacher by masked words alone. The names of settings and weights are its own. Differences here: dropout is 0 by default
 (published: 0.1), fresh weights are drawn rather than taken from a teacher's layers, and fresh positions are sinusoids

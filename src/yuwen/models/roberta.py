@@ -1,6 +1,6 @@
 """RoBERTa: A Robustly Optimized BERT Pretraining Approach (Liu et al. 2019).
 
-    h = LN(E[token] + P[padding + t]),   t = 1, 2, …;   layers and p(hidden word) as in `bert.py`
+    h = LN(E[token] + S[0] + P[padding + t]),   t = 1, 2, …;   layers and p(hidden word) as in `bert.py`
 
 BERT's architecture, learned better: section 4.1, the hidden words are drawn anew each time (dynamic masking); 4.2, no
 next sentence, inputs are filled with full sentences; 4.3, larger batches; 4.4, a byte-level BPE vocabulary of 50,000.

@@ -5,6 +5,9 @@ in its place (no mean, no bias), no biases anywhere, and positions told by a bia
 table for all layers of a side. Scores are not scaled: fresh queries are drawn smaller instead. Every task is text to
 text, from span corruption (section 3.1.4) on.
 
+    h = h + attention(N(h)) (+ attention(N(h) to memory)),   h = h + ffn(N(h)),   N(x) = x / sqrt(mean(x²) + ε) * w
+    score(t, s) = q_t · k_s + b[bucket(s - t), head]
+
     v1.0   W2 relu(W1 x)                   one table for embeddings and head, h times width^-0.5 before the head
     v1.1   W2 (gelu(Wg x) * W1 x)          a head of its own, h as it is          (Shazeer 2020, GEGLU)
 

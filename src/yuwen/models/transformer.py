@@ -1,5 +1,8 @@
 """Attention Is All You Need (Vaswani et al. 2017): the Transformer.
 
+    h = sqrt(D) E[token] + P[position]; encoder layer   h = LN(h + attention(h)),   h = LN(h + W2 relu(W1 h + b1) + b2)
+    decoder layer, between these two   h = LN(h + attention(h to what the encoder made));   p(next) = softmax(E h + c)
+
 Section 3.1: encoder and decoder of post-norm layers, h = LayerNorm(x + sublayer(x)); the decoder's have a second
 attention, to what the encoder made. Section 3.2: scaled dot products. Section 3.3: W2 relu(W1 x + b1) + b2. Section
 3.4: one table for both embeddings, there times sqrt(width), and for the head. Section 3.5: sinusoidal positions.

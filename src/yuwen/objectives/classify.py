@@ -81,8 +81,13 @@ class ClassifyObjective:
             summed_B = summed_B * self._weights(model.config.labels)[tensors["labels"]]
         return {"classify": Term(summed_B.sum(), batch.counts["classify"])}
 
-    def check(self, labels: Sequence[str]) -> None:
-        """UserError for the weight of a label that is not one of these."""
+    def check(self, labels: Sequence[str], of_rows: Sequence[str]) -> None:
+        """UserError for rows of other labels than the model's, and for the weight of a label that is none of these."""
+        if tuple(of_rows) != tuple(labels):
+            raise UserError(
+                f"the rows have the labels {', '.join(of_rows[:9])}, the model {', '.join(labels[:9])}: the data is not"
+                " what this run began with; choose another --out"
+            )
         for label in self.config.class_weights:
             if label not in labels:
                 raise UserError(f"objective.class_weights: unknown label {label!r}: {nearest(label, list(labels))}")
@@ -91,7 +96,7 @@ class ClassifyObjective:
         return []
 
     def _weights(self, labels: tuple[str, ...]) -> Tensor:
-        self.check(labels)
+        self.check(labels, labels)
         return torch.tensor([self.config.class_weights.get(label, 1.0) for label in labels])
 
 

@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from yuwen.data.framing import Frame
 from yuwen.errors import UserError
-from yuwen.generation import prompt_ids, source_ids
+from yuwen.generation import prompt_ids
 from yuwen.models.inference import refuse_not_finite
 from yuwen.tasks.batches import chunks, in_order, padded_batches
 from yuwen.tasks.contract import Input, Pooling, Usable, documents, place, tokenizer_of
@@ -82,13 +83,18 @@ class Embedder:
             written = text.lower() if self.pooling.lower else text
             ids, cut = framed(self.loaded, self.tokenizer.encode(written), self.length)
         else:
-            pairs = self.loaded.model.config.reads == "pairs"
-            ids = source_ids(text, self.tokenizer) if pairs else prompt_ids(text, self.tokenizer, chat=False)
-            cut = False
+            ids, cut = self._prompt(text), False
             fits(self.loaded, len(ids), where)
         if not ids:
             raise UserError(f"{where}: an empty text has no embedding")
         return Piece(text, ids, cut)
+
+    def _prompt(self, text: str) -> list[int]:
+        """A text as a decoder reads it, or framed as the source of an encoder–decoder."""
+        if self.loaded.model.config.reads != "pairs":
+            return prompt_ids(text, self.tokenizer, chat=False)
+        frame = Frame.of(self.tokenizer, "pairs")
+        return [*frame.before, *self.tokenizer.encode(text), *frame.after]
 
     def __call__(self, pieces: Sequence[Piece]) -> Tensor:
         """Vectors [N, D] (float32), normalised if the pooling says so."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 
 from yuwen.disk import replace_text, sha256
 from yuwen.errors import UserError
-from yuwen.tasks.answer import asked_of
 from yuwen.tasks.contract import place
 from yuwen.text import Document
 from yuwen.text.file import File
@@ -71,6 +70,11 @@ def read_context(path: str) -> str:
     return "".join(found[0].text())
 
 
+def read_of(document: Document) -> dict[str, Any]:
+    """What a result says of its input: its text."""
+    return {"input": document.text}
+
+
 class ResultFile:
     """JSON lines, written as they come. With `resume` the rows already there are kept, and their inputs skipped.
 
@@ -107,8 +111,11 @@ class ResultFile:
                 )
         os.truncate(self.path, self._whole)
 
-    def rest(self, inputs: Iterable[Document], question: bool = False) -> Iterator[Document]:
-        """The inputs that have no row yet. UserError where a row was made from another input."""
+    def rest(
+        self, inputs: Iterable[Document], recognised: Callable[[Document], Mapping[str, Any]] = read_of
+    ) -> Iterator[Document]:
+        """The inputs that have no row yet. UserError where a row was made from another input than its own, by what
+        `recognised` says of it."""
         iterator = iter(inputs)
         for number, row in enumerate(self.done, 1):
             document = next(islice(iterator, 1), None)
@@ -117,10 +124,7 @@ class ResultFile:
                     f"{self.path}: {len(self.done)} rows are there, and only {number - 1} inputs: give the same "
                     "inputs, or another --out"
                 )
-            asked: dict[str, Any] = asked_of(document) if question else {"input": document.text}
-            if "pair" in row:
-                asked["pair"] = document.fields.get("pair")
-            if any(row.get(name) != value for name, value in asked.items()):
+            if any(row.get(name) != value for name, value in recognised(document).items()):
                 raise UserError(
                     f"{self.path}:{number}: made from another input than {place(document)}: give the same inputs, or "
                     "another --out"

@@ -48,6 +48,11 @@ def classify_by_head(loaded: Usable, model: Classifier, inputs: Iterable[Input])
             yield {**asked, "label": label, "scores": scores, **({"cut": True} if piece.cut else {})}
 
 
+def judged_of(document: Document) -> dict[str, Any]:
+    """What a result says of its input: the text, and the second one where there is one."""
+    return {"input": document.text, "pair": document.fields.get("pair")}
+
+
 class Reader:
     """Texts to the probabilities of one model's classes."""
 

@@ -199,10 +199,15 @@ def test_a_model_of_pairs_judges_no_text_alone(capsys: pytest.CaptureFixture[str
 
 
 def test_a_model_of_one_text_reads_the_column_it_learnt_from(capsys: pytest.CaptureFixture[str]) -> None:
-    train(recipe(*fresh("bert"), FIELDS), Path("run"), quiet=True)
-    texts = [json.loads(line)["text"] for line in Path("rows.jsonl").read_text().splitlines()[:20]]
+    rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
+    texts = [row["text"] for row in rows[:20]]
+    Path("learnt.jsonl").write_text(
+        "".join(json.dumps({"review": r["text"], "place": r["place"]}) + "\n" for r in rows)
+    )
+    columns = ["data.train=learnt.jsonl", "data.fields={text: review, label: place}"]
+    train(recipe(*fresh("bert"), *columns), Path("run"), quiet=True)
     Path("bare.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    more = [{"content": "别的", "text": text, "pair": "EUR/USD"} for text in texts]
+    more = [{"text": "别的", "review": text, "pair": "EUR/USD"} for text in texts]  # `text` is what a reader takes
     Path("more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in more))
     told = []
     for name in ("bare.jsonl", "more.jsonl"):
@@ -212,6 +217,12 @@ def test_a_model_of_one_text_reads_the_column_it_learnt_from(capsys: pytest.Capt
     Path("lines.txt").write_text("".join(f"{text}\n" for text in texts))
     assert command(["apply", "classify", "run", "--file", "lines.txt", "--json"]) == 0
     assert capsys.readouterr().out == told[0]
+    assert command(["apply", "similar", "run", "--file", "more.jsonl", "--query", "别的", "--top", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["matches"][0]["text"] == "别的"  # the texts are the reader's own
+    more[0]["review"] = None
+    Path("more.jsonl").write_text("".join(json.dumps(row) + "\n" for row in more))
+    assert command(["apply", "classify", "run", "--file", "more.jsonl"]) == 2
+    assert "more.jsonl:1:review" in capsys.readouterr().err
     assert command(["evaluate", "run", "--data", "rows.jsonl", "--fields", "text=text"]) == 2
     assert "name a text and a label: text=COLUMN,label=COLUMN" in capsys.readouterr().err
 
@@ -228,6 +239,23 @@ def test_what_equal_rows_count_is_what_training_counted(capsys: pytest.CaptureFi
         logged = json.loads(Path(once, "metrics.jsonl").read_text().splitlines()[-1])
         assert found[once]["loss"] == pytest.approx(logged["valid_loss"], abs=1e-4)
     assert found["false"]["rows"] >= 2 * found["true"]["rows"]  # some stood twice before
+
+
+def test_a_class_that_lost_its_rows() -> None:
+    """Rows that contradict others count on neither side; of those that do count, each must be of a known class."""
+    rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]
+    torn = [{"text": f"东{n}", "place": place} for n in range(40) for place in ("spam", "hotel")]
+
+    def learnt(name: str, more: list[dict[str, str]], *settings: str) -> Any:
+        Path(f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, *more]))
+        values = [*fresh("lstm"), FIELDS, f"data.train={name}.jsonl", "train.steps=1", *settings]
+        return train(recipe(*values), Path(name), quiet=True)
+
+    assert learnt("torn", torn).model["labels"] == ["book", "hotel"]
+    with pytest.raises(
+        UserError, match=r"copied\.jsonl:\d+:place: the label 'spam' is not known: no row that is learnt"
+    ):
+        learnt("copied", [{"text": "东", "place": "spam"}] * 2, "data.valid=0.001")
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ class Wheel:
             with self._zip.open(self._members[name]) as file:
                 while chunk := file.read(1 << 20):
                     yield chunk
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
+        except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, UnicodeError) as error:
             raise _damaged(self.path, f"{name}: {error}") from None
 
     def _small(self, name: str) -> bytes:

@@ -46,6 +46,7 @@ def write_comparison(folder: Path, result: Mapping[str, Any]) -> None:
         cells=[cells(row, _columns(result["rows"])) for row in result["rows"]],
         colours=_colours(result["rows"]),
         charts=_charts(result["runs"]),
+        losses=_losses(result["runs"]),
     )
     replace_text(folder / "compare.html", page)
 
@@ -99,6 +100,24 @@ def _charts(runs: list[dict[str, Any]]) -> dict[str, Any]:
         if any(series.values()):
             charts[amount] = curves(series)
     return charts
+
+
+def _losses(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """By what is asked, the loss on held-out text against time, of runs that say nothing of bits per byte on the way.
+
+    Each question has a picture of its own, for its nats are those of no other.
+    """
+    series: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for run in runs:
+        if run["curve"]:
+            continue
+        for point in run["losses"]:
+            asked = {key.removeprefix("valid_"): value for key, value in point.items() if key.startswith("valid_")}
+            whole = asked.pop("loss")
+            for question, loss in (asked or {run["objective"]: whole}).items():
+                name = f"{run['recipe']}-{run['seed']}"
+                series.setdefault(question, {}).setdefault(name, []).append((point["seconds"], loss))
+    return {question: curves(lines, height=3) for question, lines in series.items()}
 
 
 def _points(run: Mapping[str, Any], amount: str) -> list[tuple[float, float]]:

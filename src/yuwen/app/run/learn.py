@@ -64,8 +64,8 @@ class Learning:
         micro_batches, _ = recipe.train.micro_batches(processes.world)
         samples = recipe.train.batch_tokens // recipe.data.length // micro_batches
         objective = build_objective(recipe.objective, tokenizer, model.config.reads)
-        if isinstance(objective, ClassifyObjective):
-            objective.check(feed.labels)
+        if isinstance(objective, ClassifyObjective) and isinstance(model, Classifier):
+            objective.check(model.config.labels, feed.labels)
         source = feed.source()
         self._objective = objective
         self._counted, self._tokens_per_sample = _some(objective, source, samples)
