@@ -145,6 +145,30 @@ def test_other_fields_of_a_row_stay(tmp_path: Path) -> None:
     assert json.loads(path.read_text("utf-8"))["id"] == 7
 
 
+def test_what_messages_held_beside_their_text_stays(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    said = [{"role": "developer", "content": "be short", "by": "me"}, {"role": "human", "content": "a", "weight": 2},
+            {"role": "assistant", "content": "b", "weight": 0}]  # fmt: skip
+    path.write_text(json.dumps({"messages": said}) + "\n", encoding="utf-8")
+    kept = Transcript(path)
+    more = [{"role": "user", "content": "c"}, {"role": "assistant", "content": "d"}]
+    kept.save([*kept.messages, *more])
+    assert json.loads(path.read_text("utf-8"))["messages"] == [*said, *more]
+    kept.save([*kept.messages[:2], *more])  # from where it was taken back
+    assert json.loads(path.read_text("utf-8"))["messages"] == [*said[:2], *more]
+
+
+def test_two_conversations_do_not_write_over_each_other(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    one, other = Transcript(path), Transcript(path)
+    one.save(SAID)
+    with pytest.raises(UserError, match="another program has changed it meanwhile"):
+        other.save(SAID[:1])
+    assert transcript.read(path) == SAID
+    one.save(SAID[:1])
+    assert transcript.read(path) == SAID[:1]
+
+
 def test_a_message_that_nobody_answered_stays_in_the_file(tmp_path: Path) -> None:
     """Another is asked instead: what goes on is a line of its own."""
     path = tmp_path / "t.jsonl"

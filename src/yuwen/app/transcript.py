@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +30,35 @@ class Transcript:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._seen = _state(path)
         lines = read_lines(path) if path.exists() else []
         self.messages: list[Message] = messages_of(path, len(lines), lines[-1]) if lines else []
         unanswered = bool(self.messages) and self.messages[-1]["role"] == "user"
         self._earlier = lines if unanswered else lines[:-1]
-        self._fields = json.loads(lines[-1]) if lines and not unanswered else {}
+        self._fields: dict[str, Any] = json.loads(lines[-1]) if lines and not unanswered else {}
+        self._read = list(self.messages)
 
     def save(self, messages: Sequence[Message]) -> None:
-        """Writes the conversation as it stands now."""
-        write(self.path, [*self._earlier, *_row(messages, self._fields)])
+        """Writes the conversation as it stands now. UserError where another program has written to the file since."""
+        if _state(self.path) != self._seen:
+            raise UserError(
+                f"{self.path}: another program has changed it meanwhile, and nothing was written over that: /save FILE"
+                " keeps this conversation"
+            )
+        write(self.path, [*self._earlier, *self._row(messages)])
+        self._seen = _state(self.path)
 
     def begin(self, messages: Sequence[Message]) -> None:
         """Closes the line of this conversation; what is saved next is another one."""
-        self._earlier += _row(messages, self._fields)
-        self._fields = {}
+        self._earlier += self._row(messages)
+        self._fields, self._read = {}, []
+
+    def _row(self, messages: Sequence[Message]) -> list[str]:
+        """The line, if anything was said: what stood there before is as it was, whatever else its messages held."""
+        if all(message["role"] == "system" for message in messages):
+            return []
+        same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(messages, self._read, strict=False)))
+        return [line_of([*self._fields.get("messages", [])[:same], *messages[same:]], self._fields)]
 
 
 def read(path: Path) -> list[Message]:
@@ -93,9 +109,12 @@ def line_of(messages: Sequence[Message], fields: Any = None) -> str:
     return json.dumps({**(fields or {}), "messages": list(messages)}, ensure_ascii=False)
 
 
-def _row(messages: Sequence[Message], fields: Any) -> list[str]:
-    said = any(message["role"] != "system" for message in messages)
-    return [line_of(messages, fields)] if said else []
+def _state(path: Path) -> tuple[int, int] | None:
+    """What changes with every writing of a file; None where there is none."""
+    if not path.exists():
+        return None
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size
 
 
 _SHAPE = '{"messages": [{"role": "user", "content": "…"}, …]}'
