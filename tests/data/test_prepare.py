@@ -18,10 +18,10 @@ from data_corpora import lines, memory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from yuwen.data import Shards, corpus, encode, prepare, workers
+from yuwen.data import Shards, corpus, encode, prepare, prepare_rows, workers
 from yuwen.data.shards import DOCUMENT, SENTENCE, WORD
 from yuwen.errors import UserError
-from yuwen.text import Document
+from yuwen.text import Document, FieldsConfig
 from yuwen.tokens import Tokenizer
 
 Make = Callable[..., Shards]
@@ -275,6 +275,18 @@ def test_a_folder_with_something_else_is_not_touched(tokenizer: Tokenizer, tmp_p
     (tmp_path / "two" / "thesis.doc").touch()
     with pytest.raises(UserError, match="two: already holds something"):
         prepare(memory([Document("乙", "f")]), tokenizer, out=tmp_path / "two")
+    (tmp_path / "spacy").mkdir()
+    (tmp_path / "spacy" / "meta.json").write_text('{"lang": "zh", "name": "model"}')
+    (tmp_path / "spacy" / "tokens.bin").write_bytes(b"mine")
+    theirs = contents(tmp_path / "spacy")
+    with pytest.raises(UserError, match="spacy: already holds something else"):
+        prepare(memory([Document("乙", "f")]), tokenizer, out=tmp_path / "spacy")
+    rows = FieldsConfig(text="text")
+    prepare_rows(memory([Document("乙", "f")]), rows, tokenizer, out=tmp_path / "rows")
+    ours = contents(tmp_path / "rows")
+    with pytest.raises(UserError, match="rows: already holds something else"):
+        prepare(memory([Document("乙", "f")]), tokenizer, out=tmp_path / "rows")
+    assert (contents(tmp_path / "spacy"), contents(tmp_path / "rows")) == (theirs, ours)
     (tmp_path / "three").mkdir()
     assert len(prepare(memory([Document("乙", "f")]), tokenizer, out=tmp_path / "three")) > 1
 

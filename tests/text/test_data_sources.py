@@ -59,6 +59,8 @@ def test_compressed_files_read_like_plain_ones(tmp_path: Path, pack: object) -> 
         ("empty.json", b"", r"empty.json: is empty"),
         ("empty.csv", b"", r"empty.csv: is empty"),
         ("list.json", b"[]", r"list.json: is empty"),
+        ("list.json", b"[\n]\n", r"list.json: is empty"),
+        ("list.json", b"[]]", r"text after the end of the array"),
         ("photo.txt", b"abc\0def", r"photo.txt: a binary file"),
         ("photo.jsonl", b"\x89PNG\r\n", r"photo.jsonl: a binary file"),
         (
@@ -128,6 +130,15 @@ def test_a_misspelt_name_is_answered_with_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="the folder holds no files"):
         text.read(str(tmp_path / "empty"))
+
+
+def test_linked_folders_are_read_and_loops_end(tmp_path: Path) -> None:
+    for name in ("corpus/en/a.txt", "elsewhere/b.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name[-5], encoding="utf-8")
+    (tmp_path / "corpus" / "zh").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (tmp_path / "elsewhere" / "again").symlink_to(tmp_path / "corpus", target_is_directory=True)
+    assert [document.text for document in text.read(str(tmp_path / "corpus"))] == ["a", "b"]
 
 
 def test_empty_files_in_a_folder_are_no_error_unless_all_are(tmp_path: Path) -> None:

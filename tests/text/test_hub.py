@@ -136,6 +136,12 @@ def test_which_files_make_which_split() -> None:
     assert found == {"a": {"x": names[:2]}, "b": {"train": names[2:]}}
     assert hub.choose("hf:n", found, ["a"]) == names[:2] == hub.choose("hf:n", found, ["a", "x"])
     assert hub.choose("hf:n", hub.table(names[2:], []), ["dev"]) == names[3:]
+    within = [{"data_dir": "zh/", "data_files": [{"split": "train", "path": "*.jsonl"}]}]
+    assert hub.table([*names, "train.jsonl", "zh/more/x.jsonl"], within) == {"default": {"train": names[2:]}}
+    anywhere = [{"data_files": [{"split": "train", "path": "**/*.jsonl"}, {"split": "test", "path": "data/**"}]}]
+    assert hub.table([*names, "x.jsonl"], anywhere) == {
+        "default": {"train": [*names[2:], "x.jsonl"], "test": names[:2]}
+    }
     with pytest.raises(UserError, match="several configs; name one: a, b"):
         hub.choose("hf:n", found, [])
     with pytest.raises(UserError, match="no config c; known: a, b"):

@@ -196,6 +196,13 @@ def test_parquet(tmp_path: Path) -> None:
     assert (rows[2999].line, rows[0].fields) == (3000, {"messages_n": [1, 2]})
 
 
+def test_a_parquet_value_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    table = pyarrow.table({"text": ["一"], "day": pyarrow.array([10**8], pyarrow.date32())})  # in the year 275,000
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(UserError, match=r"a\.parquet:1: not readable as Parquet"):
+        list(text.read(str(tmp_path / "a.parquet")))
+
+
 def test_objects_that_hold_lists_of_rows(tmp_path: Path) -> None:
     rows = list(text.read(write(tmp_path / "a.json", '{"x": [{"text": "a"}], "y": [{"text": "b"}], "version": 1}')))
     assert [(row.text, row.fields) for row in rows] == [("a", {"group": "x"}), ("b", {"group": "y"})]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -31,9 +32,9 @@ def default_cache() -> Path:
 
 
 def finished(folder: Path, key: str, open: Callable[[Path], P]) -> P | None:
-    """What the folder holds, if it is there and whole; what is damaged is removed; anything else is not touched.
+    """What the folder holds, if it is there and whole; what is damaged and ours is removed; all else is not touched.
 
-    `open` raises UserError for a damaged folder.
+    `open` raises UserError for a damaged folder. Ours is what bears our key, by its name or in its meta.json.
     """
     if not folder.exists():
         return None
@@ -44,6 +45,8 @@ def finished(folder: Path, key: str, open: Callable[[Path], P]) -> P | None:
     try:
         prepared = open(folder)
     except UserError as error:
+        if key not in (folder.name, _key_in(folder / "meta.json")):
+            raise UserError(f"{folder}: already holds something else; choose another folder") from None
         print(f"{error} (doing so)", file=sys.stderr)
         with writing(folder):
             for name in _FILES:
@@ -52,6 +55,14 @@ def finished(folder: Path, key: str, open: Callable[[Path], P]) -> P | None:
     if prepared.meta.key != key:
         raise UserError(f"{folder}: holds data prepared from something else; choose another folder or delete it")
     return prepared
+
+
+def _key_in(path: Path) -> str | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found.get("key") if isinstance(found, dict) else None
 
 
 @contextlib.contextmanager

@@ -26,6 +26,7 @@ from yuwen.data.corpus import Corpus
 from yuwen.data.folder import default_cache, finished, unfinished
 from yuwen.data.shards import id_type, mapped
 from yuwen.data.writer import write_safely, writing
+from yuwen.disk import path_of
 from yuwen.errors import UserError
 from yuwen.text import Cleaner, Document, FieldsConfig, Row, TextConfig, keys, rows
 from yuwen.text.problem import Problem, stop
@@ -123,7 +124,7 @@ def prepare_rows(
     """
     text = text or TextConfig()
     key = _key(documents, fields, tokenizer, text, deduplicate, exclude, labels)
-    folder = Path(out) if out else Path(cache or default_cache()) / key
+    folder = path_of(str(out)).resolve() if out else Path(cache or default_cache()) / key
     if (found := finished(folder, key, RowShards)) is not None:
         return found
     with unfinished(folder, key, RowShards) as partial:

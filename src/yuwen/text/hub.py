@@ -70,7 +70,8 @@ def table(names: list[str], card: list[dict[str, Any]]) -> Table:
         splits = found.setdefault(str(entry.get("config_name", "default")), {})
         for files in _listed(entry.get("data_files", [])):
             split, path = ("train", files) if isinstance(files, str) else (files["split"], files["path"])
-            matched = [name for name in names if any(_matches(name, pattern) for pattern in _listed(path))]
+            inside = f"{entry['data_dir'].strip('/')}/" if entry.get("data_dir") else ""
+            matched = [name for name in names if any(_matches(name, inside + pattern) for pattern in _listed(path))]
             if matched:
                 splits.setdefault(str(split), []).extend(matched)
     if any(found.values()):
@@ -120,7 +121,16 @@ def _split(name: str) -> str:
 
 
 def _matches(name: str, pattern: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, shape) for shape in (pattern, pattern.replace("**/", "")))
+    """Whether a pattern of a card means a file: `*` stays within a folder, `**` is any number of them."""
+    return _fits(name.split("/"), pattern.removeprefix("./").split("/"))
+
+
+def _fits(parts: list[str], shapes: list[str]) -> bool:
+    if not shapes:
+        return not parts
+    if shapes[0] == "**":
+        return any(_fits(parts[n:], shapes[1:]) for n in range(len(parts) + 1))
+    return bool(parts) and fnmatch.fnmatchcase(parts[0], shapes[0]) and _fits(parts[1:], shapes[1:])
 
 
 def _card(path: Path) -> list[dict[str, Any]]:

@@ -112,7 +112,13 @@ def _inside(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise error
 
-    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=False):
+    seen: set[tuple[int, int]] = set()  # a link may lead back to where it was met
+    for parent, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        here = os.stat(parent)  # noqa: PTH116
+        if (here.st_dev, here.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((here.st_dev, here.st_ino))
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(parent, name) for name in names if not name.startswith("."))
 

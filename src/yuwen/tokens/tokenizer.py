@@ -60,7 +60,14 @@ class Tokenizer:
         Not so where every text gets a prefix (LLaMA 2), or where what follows an empty line decides how that is cut
         (GPT-2).
         """
-        whole, *parts = self.encode_batch(["一二。\nab cd.\n\nEf", "一二。\n", "ab cd.\n\n", "Ef"])
+        lines = [
+            "一二。\n",
+            "ab cd.\n\n",
+            "x;\n",
+            "// y\n",
+            "Ef",
+        ]  # GPT-4o cuts neither before nor behind a line of slashes
+        whole, *parts = self.encode_batch(["".join(lines), *lines])
         return np.array_equal(whole, np.concatenate(parts))
 
     @classmethod

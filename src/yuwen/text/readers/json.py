@@ -90,7 +90,7 @@ def _elements(file: File) -> Iterator[tuple[int, Any]]:
             return _broken(file, line, ValueError(f"{' or '.join(between)} expected, not {mark!r}"))
         text, place, line = _skip(blocks, text, place, line)
         if mark == "]" or (mark == "[" and text[place : place + 1] == "]"):
-            if text[place:].lstrip().removeprefix("]"):
+            if text[place + (mark == "[") :].strip():
                 _broken(file, line, ValueError("text after the end of the array"))
             return
         while True:

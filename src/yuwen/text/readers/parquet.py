@@ -28,6 +28,6 @@ def read(file: File, field: str | None) -> Iterator[Document]:
                     if (document := record(file, number, row, field)) is not None:
                         yield document
                     number += 1
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # a value that Python cannot hold
+        reason = (str(error).splitlines() or [""])[0]
         file.problem(number, None, "broken Parquet", f"not readable as Parquet: {reason}", "fetch or write it again")
