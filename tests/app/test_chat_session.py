@@ -180,6 +180,11 @@ def test_a_message_that_nobody_answered_stays_in_the_file(tmp_path: Path) -> Non
     assert path.read_text("utf-8") == open_
     kept.save(SAID)
     assert path.read_text("utf-8").startswith(open_) and transcript.read(path) == SAID
+    longer = [*SAID, {"role": "user", "content": "and?"}]
+    path.write_text(json.dumps({"messages": longer}) + "\n", encoding="utf-8")
+    kept = Transcript(path)
+    kept.save([*SAID, {"role": "user", "content": "well?"}, {"role": "assistant", "content": "so"}])
+    assert [len(json.loads(line)["messages"]) for line in path.read_text("utf-8").split("\n")[:-1]] == [3, 4]
 
 
 @pytest.mark.parametrize(

@@ -33,10 +33,10 @@ class Transcript:
         self._seen = _state(path)
         lines = read_lines(path) if path.exists() else []
         self.messages: list[Message] = messages_of(path, len(lines), lines[-1]) if lines else []
-        unanswered = bool(self.messages) and self.messages[-1]["role"] == "user"
-        self._earlier = lines if unanswered else lines[:-1]
-        self._fields: dict[str, Any] = json.loads(lines[-1]) if lines and not unanswered else {}
-        self._read = list(self.messages)
+        goes_on = bool(self.messages) and self.messages[-1]["role"] != "user"
+        self._earlier = lines[:-1] if goes_on else lines
+        self._fields: dict[str, Any] = json.loads(lines[-1]) if goes_on else {}
+        self._read = list(self.messages) if goes_on else []  # what `_fields` holds, as it was read
 
     def save(self, messages: Sequence[Message]) -> None:
         """Writes the conversation as it stands now. UserError where another program has written to the file since."""
