@@ -174,8 +174,9 @@ class RowFeed:
         assert self.recipe.objective is not None
         length, train, name = self.recipe.data.length, self.recipe.train, self.recipe.objective.name
         group, there = train.batch_tokens // length, len(self.shards)  # a step's rows, in parts or not
-        if there < 2 * group and any(kind.together for kind in OBJECTIVES[name]):  # a batch may end one epoch and begin
-            raise UserError(  # another
+        # twice, for a batch may end one epoch and begin another
+        if there < 2 * group and any(kind.together for kind in OBJECTIVES[name]):
+            raise UserError(
                 f"objective.name={name} compares the {group} rows of a batch, and there are {there}: rows would meet"
                 f" themselves; set train.batch_tokens to {there // 2 * length} at most"
             )
