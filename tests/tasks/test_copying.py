@@ -104,20 +104,6 @@ def test_answers_have_their_place(ready: Ready) -> None:
 
 
 def saying(ready: Ready, text: str) -> Ready:
-    """The same model, which says this text whatever it reads: a real one, through all that is built on it."""
-    model, said = copy_of(ready.model), iter([*ready.tokenizer.encode(text), ready.tokenizer.end_id or 0])
-    output = model.output
-
-    def scores(h_BTD: torch.Tensor) -> torch.Tensor:
-        logits_BTV = output(h_BTD).clone()
-        logits_BTV[:, -1, next(said)] = 1e4
-        return logits_BTV
-
-    model.output = scores
-    return replace(ready, model=model)
-
-
-def always_saying(ready: Ready, text: str) -> Ready:
     """The same model, which says this text after every prompt it reads anew."""
     model, wanted = copy_of(ready.model), [*ready.tokenizer.encode(text), ready.tokenizer.end_id or 0]
     forward, output, said = model.forward, model.output, [0]
@@ -153,7 +139,7 @@ def test_tags_are_what_the_model_lists(one: Ready) -> None:
 def test_a_long_context_in_windows(one: Ready) -> None:
     """What stands once, far behind the first window, has its place in the whole."""
     context = " ".join([*(f"The fox slept {n} days." for n in range(40)), CONTEXT])
-    says = always_saying(one, " Bob in Paris\n")
+    says = saying(one, " Bob in Paris\n")
     row = next(answer(says, ["Who?"], context=context, window=64, language="en"))
     assert row["answer"] == "Bob in Paris" and context[row["start"] : row["end"]] == row["answer"]
     assert row["start"] > 40 * len("The fox slept 1 days. ")

@@ -19,7 +19,7 @@ from yuwen.tasks.trained import judged_of
 
 if TYPE_CHECKING:
     from yuwen.app.loading.load import Loaded
-    from yuwen.text import Document, FieldsConfig
+    from yuwen.text import Document
 
 _FILES: dict[str, Callable[[str], Any]] = {
     "shots": tasks.read_inputs,
@@ -65,25 +65,16 @@ def apply(
     return tasks.task(task)(loaded, inputs, **values)
 
 
-def column_of(loaded: Loaded, file: str) -> str | None:
-    """The column that a classifier's run read its text from, where the reader would take another of a file's; None
-    where there is no such column, or none is known."""
-    fields = _fields(loaded)
-    if fields is None:
-        return None
-    try:
-        first = next(iter(tasks.read_inputs(file)))
-    except UserError:  # no column that looks like a text
-        return fields.first
-    return fields.first if fields.first in first.fields else None
-
-
-def as_learnt(loaded: Loaded, inputs: Iterable[Document]) -> Iterable[Document]:
-    """Each row's second text under the name that tasks know, where the model's run learnt from two, and none where it
-    learnt from one. UserError for a row that lacks it: judged by its first alone, it would get a label all the same."""
-    fields = _fields(loaded)
-    if fields is None:
+def as_learnt(loaded: Loaded, inputs: Iterable[Document], file: str | None) -> Iterable[Document]:
+    """The inputs as a classifier's run read its rows: of a `file` whose column nobody chose the one it learnt from,
+    and each row's second text under the name that tasks know, or none where it learnt from one. UserError for a row
+    that lacks it: judged by its first alone, it would get a label all the same."""
+    data = None if loaded.classifier is None else learnt_from(loaded.path)
+    if data is None or data.fields is None:
         return inputs
+    fields = data.fields
+    if file is not None and _would_read_another(file, fields.first):
+        inputs = tasks.read_inputs(file, fields.first)
     if fields.pair is None:
         return map(_without_pair, inputs)
     return (_with_pair(document, str(fields.pair)) for document in inputs)
@@ -96,9 +87,12 @@ def recognised(loaded: Loaded, task: str) -> Callable[[Document], Mapping[str, A
     return judged_of if task == "classify" and loaded.classifier is not None else read_of
 
 
-def _fields(loaded: Loaded) -> FieldsConfig | None:
-    data = None if loaded.classifier is None else learnt_from(loaded.path)
-    return None if data is None else data.fields
+def _would_read_another(file: str, column: str) -> bool:
+    try:
+        first = next(iter(tasks.read_inputs(file)))
+    except UserError:  # no column that looks like a text
+        return True
+    return column in first.fields
 
 
 def _without_pair(document: Document) -> Document:

@@ -85,7 +85,7 @@ def apply(
         return
 
     from yuwen.app.apply import apply as apply_task
-    from yuwen.app.apply import as_learnt, check, column_of, recognised, recorded
+    from yuwen.app.apply import as_learnt, check, recognised, recorded
 
     tasks.task(task)
     if model is None:
@@ -110,9 +110,7 @@ def apply(
     loaded = load(model, dtype.value)
     note(f"{loaded.path}: {loaded.hash[:12]}")
     if task == "classify":
-        if file is not None and field is None and (column := column_of(loaded, file)) is not None:
-            inputs = tasks.read_inputs(file, column)
-        inputs = as_learnt(loaded, inputs)
+        inputs = as_learnt(loaded, inputs, file if field is None else None)
     done = 0 if results is None else len(results.done)
     if results is not None:
         results.made_by({"task": task, "model": loaded.hash, "dtype": dtype.value, **recorded(settings)})

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from yuwen.data.writer import writing
+from yuwen.disk import path_of
 from yuwen.errors import UserError
 
 
@@ -29,6 +30,11 @@ P = TypeVar("P", bound=Prepared)
 def default_cache() -> Path:
     """Where shards are kept unless told otherwise: $XDG_CACHE_HOME/yuwen/shards, or ~/.cache/yuwen/shards."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yuwen" / "shards"
+
+
+def folder_of(out: str | Path | None, cache: str | Path | None, key: str) -> Path:
+    """The folder `out`, or one in `cache` (default `default_cache`) that bears the key's name."""
+    return path_of(str(out)).resolve() if out else Path(cache or default_cache()) / key
 
 
 def finished(folder: Path, key: str, open: Callable[[Path], P]) -> P | None:

@@ -17,12 +17,11 @@ import numpy as np
 from yuwen import __version__
 from yuwen.data.corpus import Corpus
 from yuwen.data.encode import Encoder, batches
-from yuwen.data.folder import default_cache, finished, unfinished
+from yuwen.data.folder import finished, folder_of, unfinished
 from yuwen.data.shards import FORMAT, Meta, Shards
 from yuwen.data.words import Words
 from yuwen.data.workers import encode
 from yuwen.data.writer import Progress, Writer, write_safely, writing
-from yuwen.disk import path_of
 from yuwen.errors import UserError
 from yuwen.text import Document, TextConfig
 from yuwen.tokens import Tokenizer
@@ -55,7 +54,7 @@ def prepare(
     text = text or TextConfig()
     encoder = Encoder(tokenizer, text, words)
     key = _key(documents, encoder, deduplicate, exclude)
-    folder = path_of(str(out)).resolve() if out else Path(cache or default_cache()) / key
+    folder = folder_of(out, cache, key)
     if (shards := finished(folder, key, Shards)) is not None:
         return shards
     with unfinished(folder, key, Shards) as partial:

@@ -23,10 +23,9 @@ import numpy as np
 from yuwen import __version__
 from yuwen.config import nearest
 from yuwen.data.corpus import Corpus
-from yuwen.data.folder import default_cache, finished, unfinished
+from yuwen.data.folder import finished, folder_of, unfinished
 from yuwen.data.shards import id_type, mapped
 from yuwen.data.writer import write_safely, writing
-from yuwen.disk import path_of
 from yuwen.errors import UserError
 from yuwen.text import Cleaner, Document, FieldsConfig, Row, TextConfig, keys, rows
 from yuwen.text.problem import Problem, stop
@@ -124,7 +123,7 @@ def prepare_rows(
     """
     text = text or TextConfig()
     key = _key(documents, fields, tokenizer, text, deduplicate, exclude, labels)
-    folder = path_of(str(out)).resolve() if out else Path(cache or default_cache()) / key
+    folder = folder_of(out, cache, key)
     if (found := finished(folder, key, RowShards)) is not None:
         return found
     with unfinished(folder, key, RowShards) as partial:
@@ -204,8 +203,12 @@ class _Survey:
         """The labels that are known, or those of the rows that stay, in order."""
         if self.known is not None:
             return list(self.known)
-        there = set(self._values[self._good].astype(np.int64).tolist())
+        there = self._there()
         return sorted((name for name, number in self._ids.items() if number in there), key=_order)
+
+    def _there(self) -> set[int]:
+        """Numbers of the labels of the rows that stay."""
+        return set(self._values[self._good].astype(np.int64).tolist())
 
     def keep(self, deduplicate: bool) -> np.ndarray:
         """Which rows stay, bool [N]. UserError for one of them whose label is not known."""
@@ -223,7 +226,7 @@ class _Survey:
                 of_all = np.zeros(len(self._good), bool)
                 of_all[places] = mask
                 self._leave_out(of_all, reason)
-        for number in sorted(self._unknown.keys() & set(self._values[self._good].astype(np.int64).tolist())):
+        for number in sorted(self._unknown.keys() & self._there()):
             stop(self._unknown[number])
         return self._good
 

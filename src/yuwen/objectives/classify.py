@@ -88,15 +88,15 @@ class ClassifyObjective:
                 f"the rows have the labels {', '.join(of_rows[:9])}, the model {', '.join(labels[:9])}: the data is not"
                 " what this run began with; choose another --out"
             )
-        for label in self.config.class_weights:
-            if label not in labels:
-                raise UserError(f"objective.class_weights: unknown label {label!r}: {nearest(label, list(labels))}")
+        self._weights(tuple(labels))
 
     def modules(self) -> list[nn.Module]:
         return []
 
     def _weights(self, labels: tuple[str, ...]) -> Tensor:
-        self.check(labels, labels)
+        for label in self.config.class_weights:
+            if label not in labels:
+                raise UserError(f"objective.class_weights: unknown label {label!r}: {nearest(label, list(labels))}")
         return torch.tensor([self.config.class_weights.get(label, 1.0) for label in labels])
 
 

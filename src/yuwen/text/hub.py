@@ -68,9 +68,9 @@ def table(names: list[str], card: list[dict[str, Any]]) -> Table:
     found: Table = {}
     for entry in card:
         splits = found.setdefault(str(entry.get("config_name", "default")), {})
+        inside = f"{entry['data_dir'].strip('/')}/" if entry.get("data_dir") else ""
         for files in _listed(entry.get("data_files", [])):
             split, path = ("train", files) if isinstance(files, str) else (files["split"], files["path"])
-            inside = f"{entry['data_dir'].strip('/')}/" if entry.get("data_dir") else ""
             matched = [name for name in names if any(_matches(name, inside + pattern) for pattern in _listed(path))]
             if matched:
                 splits.setdefault(str(split), []).extend(matched)

@@ -57,16 +57,10 @@ class Tokenizer:
     def cuts_at_lines(self) -> bool:
         """Whether a text may be cut before the first letter of a line, and its parts encoded apart, to the same ids.
 
-        Not so where every text gets a prefix (LLaMA 2), or where what follows an empty line decides how that is cut
-        (GPT-2).
+        Not so where every text gets a prefix (LLaMA 2), where what follows an empty line decides how that is cut
+        (GPT-2), or where a mark, the line's end and a slash behind it are one piece (GPT-4o).
         """
-        lines = [
-            "一二。\n",
-            "ab cd.\n\n",
-            "x;\n",
-            "// y\n",
-            "Ef",
-        ]  # GPT-4o cuts neither before nor behind a line of slashes
+        lines = ["一二。\n", "ab cd.\n\n", "x;\n", "// y\n", "Ef"]
         whole, *parts = self.encode_batch(["".join(lines), *lines])
         return np.array_equal(whole, np.concatenate(parts))
 
