@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from yuwen.data import Loader, Records, RowShards, in_order
+from yuwen.errors import UserError
 
 LENGTHS = st.lists(st.integers(0, 400), min_size=1, max_size=300)
 
@@ -34,6 +35,26 @@ def test_every_row_once_an_epoch(lengths: list[int], group: int, seed: int, epoc
     count = records.per_epoch
     order = records.order(np.arange(epoch * count, (epoch + 1) * count))
     assert sorted(order.tolist()) == list(range(count))
+
+
+@given(LENGTHS, st.integers(1, 40), st.integers(0, 2**70), st.integers(0, 5))
+def test_a_whole_batch_holds_no_row_twice(lengths: list[int], group: int, seed: int, epoch: int) -> None:
+    if group > len(lengths):
+        with pytest.raises(UserError, match="less than one batch"):
+            Records(of_lengths(lengths), 256, group, seed, whole=True)
+        return
+    records = Records(of_lengths(lengths), 256, group, seed, whole=True)
+    count = records.per_epoch
+    assert len(lengths) - group < count <= len(lengths) and count % group == 0
+    order = records.order(np.arange(epoch * count, (epoch + 1) * count))
+    assert len(set(order.tolist())) == count  # so no batch meets a row again, within an epoch or at its end
+    assert set(order.tolist()) <= set(range(len(lengths)))
+
+
+def test_what_is_left_of_whole_batches_are_other_rows_each_time() -> None:
+    records = Records(of_lengths([1] * 29), 256, 10, 1, whole=True)
+    met = [set(records.order(np.arange(epoch * 20, (epoch + 1) * 20)).tolist()) for epoch in range(8)]
+    assert set.union(*met) == set(range(29))
 
 
 @given(LENGTHS, st.integers(1, 40), st.data())

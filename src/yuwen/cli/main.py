@@ -39,7 +39,7 @@ VERBS = {
     "apply": "Put a model to a task without training: classify, embed, answer, extract …",
     "tokenizer": "Train a tokenizer, encode with it, look inside it.",
     "data": "Check, count and prepare text.",
-    "export": "Write a model in other programs' formats.",
+    "export": "Write a model, or the mean of several, in other programs' formats.",
     "compare": "Train several recipes under one budget and measure them on one scale.",
     "bench": "Measure the speed of training and of writing.",
     "doctor": "Show what this machine has and what yuwen will use of it.",

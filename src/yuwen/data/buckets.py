@@ -30,19 +30,22 @@ class Rows:
 
 
 class Records:
-    """Rows in batches of `group`, shuffled anew in every epoch; every row once an epoch.
+    """Rows in batches of `group`, shuffled anew in every epoch; every row once an epoch, or at most once, with `whole`:
+    then an epoch ends with its last whole group, and no batch holds a row twice.
 
-    Position p of the whole training is number i = p mod N of epoch e = p div N, a permutation of the N rows. A pool is
+    Position p of the whole training is number i = p mod N of epoch e = p div N, in a permutation of all rows. A pool is
     a stretch of up to 64 groups, fewer where rows are few, so that at least four pools make an epoch where there are
     rows enough; pools and groups begin at multiples of their size, whatever the epoch, so that a batch of `group` rows
     at such a position is one group. So a row is a pure function of (seed, group, position).
     """
 
-    def __init__(self, shards: RowShards, length: int, group: int, seed: int = 0) -> None:
+    def __init__(self, shards: RowShards, length: int, group: int, seed: int = 0, *, whole: bool = False) -> None:
         if length < 1 or group < 1:
             raise UserError(f"data.length={length}, {group} rows in a batch: both must be at least 1")
+        if whole and len(shards) < group:
+            raise UserError(f"{len(shards)} rows are less than one batch of {group}")
         self.shards, self.length, self.group = shards, length, group
-        self.per_epoch = len(shards)
+        self.per_epoch = len(shards) - (len(shards) % group if whole else 0)
         self._pool = group * max(1, min(_POOL, self.per_epoch // (4 * group)))
         self._seed = np.uint64(seed % 2**64)
         self._known: dict[tuple[int, int], tuple[int, np.ndarray]] = {}
@@ -71,7 +74,7 @@ class Records:
         total = self.per_epoch
         start, stop = max(pool * self._pool, epoch * total), min((pool + 1) * self._pool, (epoch + 1) * total)
         key = mix(np.array([epoch], np.uint64) ^ mix(np.full(1, self._seed)))
-        drawn = permute(np.arange(start, stop) - epoch * total, total, key).astype(np.int64)
+        drawn = permute(np.arange(start, stop) - epoch * total, len(self.shards), key).astype(np.int64)
         by_length = drawn[np.argsort(self.shards.lengths[drawn], kind="stable")]
         whole = np.arange(-(-start // self.group) * self.group, stop, self.group)
         edges = np.unique(np.concatenate([[start], whole, [stop]])) - start

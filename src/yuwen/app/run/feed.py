@@ -174,13 +174,13 @@ class RowFeed:
         assert self.recipe.objective is not None
         length, train, name = self.recipe.data.length, self.recipe.train, self.recipe.objective.name
         group, there = train.batch_tokens // length, len(self.shards)  # a step's rows, in parts or not
-        # twice, for a batch may end one epoch and begin another
-        if there < 2 * group and any(kind.together for kind in OBJECTIVES[name]):
+        together = any(kind.together for kind in OBJECTIVES[name])
+        if together and there < group:
             raise UserError(
                 f"objective.name={name} compares the {group} rows of a batch, and there are {there}: rows would meet"
-                f" themselves; set train.batch_tokens to {there // 2 * length} at most"
+                f" themselves; set train.batch_tokens to {there * length} at most"
             )
-        return Records(self.shards, length, group, train.seed)
+        return Records(self.shards, length, group, train.seed, whole=together)  # or a row would stand against itself
 
     def validation(self, objective: Objective, tokenizer: Tokenizer) -> Validation | None:
         if self.held_out is None:
