@@ -41,7 +41,7 @@ APP_ROOMS: dict[str, set[str]] = {
     "run": {"machine", "loading", "progress"},
     "pages": set(),
 }
-FOUNDATIONS: dict[str, set[str]] = {"errors": set(), "config": {"errors"}, "disk": set(), "native": set()}
+FOUNDATIONS: dict[str, set[str]] = {"errors": set(), "config": {"errors"}, "disk": set(), "native": {"disk"}}
 OPEN_TO_ALL = {"errors", "config", "disk", "native", "__version__"}
 
 FILES = sorted(SOURCE.rglob("*.py"))

@@ -17,6 +17,11 @@ def path_of(text: str) -> Path:
         return Path(text)
 
 
+def cache_folder() -> Path:
+    """The user's cache folder for yuwen: $XDG_CACHE_HOME/yuwen, or ~/.cache/yuwen."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yuwen"
+
+
 def sync(path: Path) -> None:
     """Waits until the disk has a file's bytes, or a folder's list of names. OSError when it refuses."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -14,6 +14,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from yuwen.disk import cache_folder
+
 _PATIENCE = 120  # seconds; a source takes about one
 
 
@@ -42,7 +44,7 @@ def library(source: Path, flags: Sequence[str]) -> ctypes.CDLL:
     facts = [source.read_bytes(), *(fact.encode() for fact in (*command, str(Path(command[0]).stat().st_mtime_ns)))]
     facts.append(_processor())
     name = f"{source.stem}-{hashlib.sha256(b'%'.join(facts)).hexdigest()[:16]}.so"
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yuwen" / "native"
+    folder = cache_folder() / "native"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         _refuse_shared(folder)

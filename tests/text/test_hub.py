@@ -28,12 +28,16 @@ FILES = {
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+ASKED: list[str] = []  # by the server's own account
+
+
 class Hub(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.do_GET()
 
     def do_GET(self) -> None:
         path = self.path.split("?")[0]
+        ASKED.append(path)
         if path == f"/api/datasets/org/name/tree/{'main'}":
             rows = [{"type": "file", "oid": "0" * 40, "path": name, "size": len(raw)} for name, raw in FILES.items()]
             return self._send(json.dumps(rows).encode(), "application/json")
@@ -80,14 +84,15 @@ except UserError as error:
 """
 
 
-def read(source: str, cache: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def read(source: str, cache: Path, program: str = PROGRAM, **environment: str) -> subprocess.CompletedProcess[str]:
+    caches = {"HF_HOME": str(cache), "XDG_CACHE_HOME": str(cache)}
     plain = {name: value for name, value in os.environ.items() if "proxy" not in name.lower() and name[:3] != "HF_"}
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, source],
+        [sys.executable, "-c", program, source],
         capture_output=True,
         text=True,
         timeout=60,
-        env={**plain, "HF_HOME": str(cache), "HF_HUB_DISABLE_TELEMETRY": "1", **environment},
+        env={**plain, **caches, "HF_HUB_DISABLE_TELEMETRY": "1", **environment},
     )
 
 
@@ -103,6 +108,22 @@ def test_a_dataset_is_fetched_named_and_read_again_offline(endpoint: str, tmp_pa
     result = read("hf:org/name:test", tmp_path, HF_HUB_OFFLINE="1")
     assert "mistake: hf:org/name:test: " in result.stderr and "Traceback" not in result.stderr
     assert json.loads(read("hf:org/name:test", tmp_path, HF_ENDPOINT=endpoint).stdout)[0][0] == "held out"
+
+
+def test_a_split_whose_fetching_broke_off_is_not_whole(endpoint: str, tmp_path: Path) -> None:
+    assert read("hf:org/name", tmp_path, HF_ENDPOINT=endpoint).returncode == 0
+    [second] = tmp_path.rglob("snapshots/*/train-00001-of-00002.jsonl")
+    second.unlink()
+    result = read("hf:org/name", tmp_path, HF_HUB_OFFLINE="1")
+    assert result.returncode == 1 and "mistake: hf:org/name: not in the local cache" in result.stderr
+
+
+def test_a_process_asks_the_hub_once(endpoint: str, tmp_path: Path) -> None:
+    twice = PROGRAM.replace("try:", "try:\n    first = [d.text for d in text.read(sys.argv[1])]", 1)
+    before = len(ASKED)
+    assert read("hf:org/name", tmp_path, program=twice, HF_ENDPOINT=endpoint).returncode == 0
+    once = ASKED[before:]
+    assert once.count("/api/datasets/org/name/tree/main") + once.count("/api/datasets/org/name/revision/main") <= 1
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from yuwen.data.writer import writing
-from yuwen.disk import path_of
+from yuwen.disk import cache_folder, path_of
 from yuwen.errors import UserError
 
 
@@ -29,7 +29,7 @@ P = TypeVar("P", bound=Prepared)
 
 def default_cache() -> Path:
     """Where shards are kept unless told otherwise: $XDG_CACHE_HOME/yuwen/shards, or ~/.cache/yuwen/shards."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yuwen" / "shards"
+    return cache_folder() / "shards"
 
 
 def folder_of(out: str | Path | None, cache: str | Path | None, key: str) -> Path:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
+import functools
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from yuwen.config import nearest
+from yuwen.disk import cache_folder, replace_text
 from yuwen.errors import UserError
 from yuwen.text.file import natural
 from yuwen.text.problem import notice
@@ -20,9 +24,11 @@ _SPLITS |= {"val": "validation", "dev": "validation", "test": "test", "eval": "t
 Table = dict[str, dict[str, list[str]]]  # config → split → files
 
 
-def fetch(source: str) -> list[tuple[Path, str]]:
+@functools.cache
+def fetch(source: str) -> tuple[tuple[Path, str], ...]:
     """(local path, name for messages) of the files of a dataset's split, fetched or found in the Hub's cache.
 
+    Asked once in the life of a process, so that every pass over the data reads the same, whatever is pushed meanwhile.
     Without a split it is `train`; without a config the default one. Honours HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN.
     Raises UserError if the repository, the config or the split is not there, or cannot be reached.
     """
@@ -40,7 +46,7 @@ def fetch(source: str) -> list[tuple[Path, str]]:
         card = _card(download("README.md")) if "README.md" in names else []
         chosen = choose(source, table([name for name in names if is_data(name)], card), parts)
         notice(f"{source}: fetching {', '.join(chosen[:5])}{f' and {len(chosen) - 5} more' if len(chosen) > 5 else ''}")
-        return [(download(name), f"hf:{repository}/{name}") for name in chosen]
+        return tuple((download(name), f"hf:{repository}/{name}") for name in chosen)
     except LocalEntryNotFoundError:
         what = "not in the local cache, and the Hub is out of reach or switched off (HF_HUB_OFFLINE)"
         raise UserError(f"{source}: {what}; fetch it once with a connection, or check HF_ENDPOINT") from None
@@ -142,8 +148,15 @@ def _card(path: Path) -> list[dict[str, Any]]:
 def _list(repository: str) -> list[str]:
     from huggingface_hub import HfApi, constants, snapshot_download
 
+    kept = cache_folder() / "hub" / f"{repository.replace('/', '--')}.json"
     if not constants.HF_HUB_OFFLINE:
-        return sorted(HfApi().list_repo_files(repository, repo_type="dataset"), key=natural)
+        names = sorted(HfApi().list_repo_files(repository, repo_type="dataset"), key=natural)
+        with contextlib.suppress(OSError):  # without it the cache is believed to be whole
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            replace_text(kept, json.dumps(names))
+        return names
+    with contextlib.suppress(OSError, ValueError):  # so that a split whose fetching broke off is not taken for whole
+        return list(json.loads(kept.read_text(encoding="utf-8")))
     folder = Path(snapshot_download(repository, repo_type="dataset", local_files_only=True))
-    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    return sorted(names, key=natural)
+    there = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(there, key=natural)

@@ -20,8 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from yuwen.app.loading.wheel import Wheel
-from yuwen.app.machine.probe import cache_folder
-from yuwen.disk import sha256
+from yuwen.disk import cache_folder, sha256
 from yuwen.errors import UserError
 
 # As `python -m pip`, but blind to a pip.py in the current folder.

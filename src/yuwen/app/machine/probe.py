@@ -14,10 +14,9 @@ import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from yuwen.app.machine import resources
-from yuwen.disk import replace_text
+from yuwen.disk import cache_folder, replace_text
 
 # Forward and backward, a loop nest to be vectorised and a reduction: what a training step asks of the compiler.
 TRIAL = """
@@ -78,11 +77,6 @@ def compiler_works(again: bool = False) -> Verdict:
     except OSError:  # a cache that cannot be written only costs time
         pass
     return verdict
-
-
-def cache_folder() -> Path:
-    """The user's cache folder for yuwen: $XDG_CACHE_HOME/yuwen, or ~/.cache/yuwen."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "yuwen"
 
 
 def _key(path: str) -> str:
