@@ -69,7 +69,9 @@ def test_a_table_on_one_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     page = Path("out/compare.html").read_text(encoding="utf-8")
     for picture in page.split("<figure")[1:]:
         ElementTree.fromstring(picture[picture.index("<svg") : picture.rindex("</svg>") + 6])
-    assert page.count("<figure") == 5 and page.count("<title>bert-1</title>") == 2  # BERT's two losses beside the bits
+    assert (
+        page.count("<figure") == 9 and page.count("<title>bert-1</title>") == 6
+    )  # BERT's two losses, three amounts each
     assert 'aria-label="masked, seconds"' in page and 'aria-label="next_sentence, seconds"' in page
     assert "llama-2" in page and "http" not in page.replace("http-equiv", "")
 
@@ -92,8 +94,14 @@ def test_by_what_models_give_downstream() -> None:
     for name in ("llama", "bert"):
         recipe = {"data": data, "tokenizer": {"vocabulary": 300}, "model": MODELS[name], "train": TRAIN}
         Path(f"{name}.yaml").write_text(yaml.safe_dump(recipe))
-    result = compared("llama", "bert")
-    assert [row["objective"] for row in result["rows"]] == ["classify", "classify"]
+    begun = {"data": {"train": "rows.jsonl", "valid": 0, "length": 16}, "tokenizer": {"vocabulary": 300}}
+    pretrained = {**begun, "model": MODELS["bert"], "train": {**TRAIN, "evaluate_every": 0}}
+    Path("text.yaml").write_text(yaml.safe_dump(pretrained))
+    assert command(["train", "text.yaml", "--out", "text"]) == 0
+    tuned = {"data": data, "model": {"from": "text"}, "objective": {"name": "classify"}, "train": TRAIN}
+    Path("tuned.yaml").write_text(yaml.safe_dump(tuned))
+    result = compared("llama", "bert", "tuned")
+    assert [row["objective"] for row in result["rows"]] == ["classify"] * 3
     assert all(row["bits_per_byte"] is None for row in result["rows"])
     for run in result["runs"]:  # as the run itself found of these weights
         best = int(Path(run["run"], "best").readlink().name.removeprefix("checkpoint-"))

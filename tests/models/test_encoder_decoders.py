@@ -36,7 +36,7 @@ from yuwen.models import (
     parse_config,
 )
 from yuwen.models.weights import from_published, to_published
-from yuwen.nn import LinearCrossEntropy, Padding
+from yuwen.nn import Documents, LinearCrossEntropy, Padding
 
 every_case = pytest.mark.parametrize("case", CASES)
 every_family = pytest.mark.parametrize("case", ONE_EACH)
@@ -332,6 +332,13 @@ def test_a_model_without_memory_has_the_same_shapes(case: str) -> None:
         n: p.shape for n, p in case_model(case).named_parameters()
     }
     assert all(p.is_meta for p in empty.parameters()) and not list(empty.buffers())
+
+
+def test_a_memory_is_the_same_for_all_that_ask() -> None:
+    model = case_model(ONE_EACH[0])
+    memory = model.encode(torch.tensor([[1, 2, 3]]))
+    with pytest.raises(ValueError, match="memory_mask must be Padding"):
+        model.decode(torch.tensor([[1, 2]]), memory, memory_mask=Documents(torch.tensor([[0, 0, 1]])))
 
 
 def test_what_continues_text_refuses_an_encoder_decoder() -> None:

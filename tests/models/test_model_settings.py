@@ -60,6 +60,12 @@ IMPOSSIBLE: list[tuple[str, dict[str, Any], str]] = [
     ("qwen3", {"rope_scaling": 3}, "model.rope_scaling=3: input should be a valid dictionary"),
     ("gemma3", {"window": 0}, "model.window=0: input should be greater than 0"),
     ("gemma3", {"global_every": 0}, "model.global_every=0: input should be greater than 0"),
+    (
+        "gemma3",
+        {"layers": 5, "rope_scaling": {"kind": "linear", "factor": 8}},
+        "rope_scaling is of global layers, and none of 5 is one: lower global_every",
+    ),
+    ("roberta", {"padding": 300}, "padding=300 is no id of a vocabulary of"),
     ("palm", {"kv_heads": 2}, "unknown key model.kv_heads"),
     ("lstm", {}, "unknown key model.heads"),
     ("palm", {"tied": False}, "model.tied=False: input should be True"),

@@ -34,6 +34,16 @@ def gradients(attend: object, inputs: list[Tensor], upstream: Tensor) -> list[Te
     return [out.detach(), *torch.autograd.grad(out, leaves, upstream.to(out.dtype))]
 
 
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("which", [0, 1])
+def test_what_is_no_number_stays_none(bad: float, which: int) -> None:
+    """A run that diverges is seen by its numbers: a score that is none must not come out as a mean of values."""
+    inputs = [heads(1, 2, 32, 16, seed) for seed in range(3)]
+    inputs[which][0, 0, 5] = bad
+    out = fused.attention(*inputs, causal=True, scale=0.25)
+    assert not out[0, 0, 5].isfinite().any() and out[0, 1].isfinite().all()
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     batch=st.integers(1, 3),

@@ -16,6 +16,7 @@ from yuwen.nn import (
     GatedFeedForward,
     LayerNorm,
     OffsetRMSNorm,
+    ParallelBlock,
     PreNormBlock,
     RMSNorm,
     SandwichNormBlock,
@@ -95,6 +96,13 @@ def test_a_block_is_two_residual_lines() -> None:
     torch.testing.assert_close(block(x, allowed), h + block.feedforward(block.feedforward_norm(h)))
 
 
+def test_the_branches_of_a_parallel_block_read_the_same_norm() -> None:
+    block = ParallelBlock(LayerNorm(8, bias=False), Attention(8, 2, kv_heads=1), GatedFeedForward(8, 16))
+    x, allowed = torch.randn(2, 5, 8), Causal().resolve(5, 5, torch.device("cpu"))
+    n = block.norm(x)
+    torch.testing.assert_close(block(x, allowed), x + block.attention(n, allowed) + block.feedforward(n))
+
+
 def test_dropout_falls_on_the_branches_and_keeps_the_mean() -> None:
     block = PreNormBlock(RMSNorm(8), Attention(8, 2), RMSNorm(8), GatedFeedForward(8, 16), dropout=0.5)
     torch.nn.init.zeros_(block.feedforward.down.weight)  # one random branch: the mean is then the undropped value
@@ -123,13 +131,16 @@ def test_an_rms_norm_with_an_offset_is_gemmas(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("width", [48, 640])
 def test_a_scaled_embedding_is_gemmas(width: int, dtype: torch.dtype) -> None:
-    ours = ScaledTokenEmbedding(9, width).to(dtype)
+    ours = ScaledTokenEmbedding(9, width, rounded=True).to(dtype)
     theirs = Gemma3TextScaledWordEmbedding(9, width, None, width**0.5)  # type: ignore[arg-type]
     with torch.no_grad():
         ours.weight.normal_()
         theirs.weight.copy_(ours.weight)
     ids = torch.tensor([[0, 8, 3]])
     assert torch.equal(ours(ids), theirs.to(dtype)(ids))
+    plain = ScaledTokenEmbedding(9, width).to(dtype)  # Marian's and BART's: the factor is no number of the table's type
+    plain.load_state_dict(ours.state_dict())
+    assert torch.equal(plain(ids), plain.weight[ids] * width**0.5)
 
 
 def test_a_block_with_norms_around_its_branches_is_its_two_equations() -> None:

@@ -12,7 +12,17 @@ from typing_extensions import Self
 
 from yuwen.errors import UserError
 from yuwen.models.config import AttentionConfig, Reads, divides
-from yuwen.nn import Causal, Dropout, EncoderDecoderCache, Everything, Mask, RelativeBias, TokenEmbedding, TokenHead
+from yuwen.nn import (
+    Causal,
+    Dropout,
+    EncoderDecoderCache,
+    Everything,
+    Mask,
+    Padding,
+    RelativeBias,
+    TokenEmbedding,
+    TokenHead,
+)
 from yuwen.nn.mask import Allowed
 
 
@@ -99,10 +109,12 @@ class EncoderDecoder(nn.Module):
         cache: EncoderDecoderCache | None = None,
     ) -> Tensor:
         """Hidden states of the target's next T tokens, [B, T, D], after those that the cache holds."""
+        if memory_mask is not None and not isinstance(memory_mask, Padding | Everything):
+            raise ValueError("memory_mask must be Padding: a memory is the same for every token of the target")
         past = cache.length if cache is not None else 0
         T, S = ids_BT.shape[1], memory_BSD.shape[1]
         allowed = self.decoder.allowed(mask or Causal(), T, past + T, ids_BT.device)
-        readable = (memory_mask or Everything()).resolve(1, S, ids_BT.device)  # the same for every token of the target
+        readable = (memory_mask or Everything()).resolve(1, S, ids_BT.device)
         h_BTD = self.decoder.enter(self.embedding(ids_BT), past)
         for n, block in enumerate(self.decoder.blocks):
             h_BTD = block(h_BTD, memory_BSD, allowed, readable, cache.layers[n] if cache is not None else None)

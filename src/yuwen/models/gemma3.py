@@ -41,7 +41,8 @@ _KINDS = {True: "full_attention", False: "sliding_attention"}
 
 
 class Gemma3Config(LlamaConfig):
-    """Shape of a Gemma 3. Layer n (from 1) is global if `global_every` divides n, else it sees `window` positions."""
+    """Shape of a Gemma 3. Layer n (from 1) is global if `global_every` divides n, else it sees `window` positions: with
+    fewer layers than that none is global, and nothing sees further."""
 
     rope_theta: float = Field(default=1_000_000.0, gt=0, description="of the global layers")
     rope_local_theta: float = Field(default=10_000.0, gt=0)
@@ -71,6 +72,8 @@ class Gemma3Config(LlamaConfig):
         """Equal settings are written equally: without a global layer `global_every` is layers + 1."""
         object.__setattr__(self, "query_scalar", self.query_scalar or self.head_width)
         object.__setattr__(self, "global_every", min(self.global_every, self.layers + 1))
+        if self.rope_scaling is not None and len(self.local_layers) == self.layers:
+            raise ValueError(f"rope_scaling is of global layers, and none of {self.layers} is one: lower global_every")
         return self
 
     @property
@@ -139,7 +142,7 @@ def _pattern(values: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def build(config: Gemma3Config, generator: torch.Generator | None = None) -> Decoder:
     """A Gemma 3 with fresh weights."""
-    embedding = ScaledTokenEmbedding(config.vocabulary, config.width)
+    embedding = ScaledTokenEmbedding(config.vocabulary, config.width, rounded=True)
     model = LocalGlobalDecoder(
         config,
         embedding=embedding,

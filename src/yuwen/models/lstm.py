@@ -3,7 +3,7 @@
     i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of the four parts of W x_t + U h_{t-1} + b     (section 2)
     c_t = f * c_{t-1} + i * g,   h_t = o * tanh(c_t),   p(x_{t+1}) = softmax(E h_t + c)
 
-What holds such a model back from learning its text by heart, and where it stands here: weight-drop on U (section 3;
+What holds such a model back from learning its text by heart, and where it stands here: weight-drop on U (section 2;
 `weight_drop`), locked dropout between layers and dropped words (4.2, 4.3; `dropout`, `input_dropout`, `output_dropout`,
 `word_dropout`), tied weights with a last layer as wide as the embedding (4.4, 4.5; `width`, `hidden`), penalties on
 large and on fast-changing states (4.6; `objective.ar`, `objective.tar`), windows that are cut elsewhere in every epoch

@@ -20,7 +20,7 @@ _ENDLESS = 16_777_216
 
 
 class RecurrentConfig(ModelConfig):
-    """Shape of a recurrent model, and what is dropped while it learns (Merity et al. 2018, sections 3 and 4).
+    """Shape of a recurrent model, and what is dropped while it learns (Merity et al. 2018, sections 2 and 4).
 
     `width` is that of the embedding and of the last layer's states, which are scored against the same table when
     `tied`; `hidden` that of the layers before. `context` only bounds how far generation goes: a state has no end.

@@ -4,9 +4,10 @@
 
 The state is all that is known of what was read; its gradient passes U and tanh' once for every token, and so fades.
 Learnt by truncated back-propagation: the state is carried from window to window (`data.order: stream`), gradients stop
-where a window begins (Mikolov et al. 2010, section 2). Differences here: several layers, embedding and output tied
-(Press & Wolf 2017), the dropouts of `RecurrentConfig`. transformers has no such family: `config.json` is our own
-(`model_type` "rnn"), weights have the names and layout of `torch.nn.RNNCell`.
+where a window begins (Mikolov et al. 2010, section 2: after one step). Differences here: tanh for the logistic
+function, several layers, embedding and output tied (Press & Wolf 2017), the dropouts of `RecurrentConfig`. transformers
+has no such family: `config.json` is our own (`model_type` "rnn"), weights have the names and layout of
+`torch.nn.RNNCell`.
 """
 
 from __future__ import annotations

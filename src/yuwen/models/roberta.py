@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from typing_extensions import Self
 
 from yuwen.models.bert import BertConfig, body_weights
@@ -25,7 +25,8 @@ from yuwen.nn import CountedPositions, HeadTransform, LayerNorm, Pooler, TokenEm
 
 
 class RobertaConfig(EncoderConfig):
-    """Shape of a RoBERTa. `padding` is the id that fills rows up; `context` counts tokens, not the table's rows."""
+    """Shape of a RoBERTa. `padding` is the id that fills rows up, and counts no position; `context` counts tokens, not
+    the table's rows."""
 
     segments: int = Field(default=1, gt=0, le=4096)
     norm_eps: float = Field(default=1e-5, gt=0)
@@ -44,6 +45,12 @@ class RobertaConfig(EncoderConfig):
         "RobertaForMaskedLM": frozenset({"masked"}),
         **task_classes("Roberta"),
     }
+
+    @model_validator(mode="after")
+    def _in_the_table(self) -> Self:
+        if self.padding >= self.vocabulary:
+            raise ValueError(f"padding={self.padding} is no id of a vocabulary of {self.vocabulary}")
+        return self
 
     @property
     def copies(self) -> Mapping[str, str]:

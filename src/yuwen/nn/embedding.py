@@ -57,16 +57,17 @@ class TokenEmbedding(nn.Module):
 class ScaledTokenEmbedding(TokenEmbedding):
     """A row of the table, times sqrt(width) (Vaswani et al. 2017, section 3.4). ids [B, T] -> [B, T, D].
 
-    The factor is rounded to the table's own type before it multiplies, as Gemma's published code does: at width 3072 in
-    bfloat16 it is 55.5, not 55.43.
+    `rounded`: the factor is rounded to the table's own type before it multiplies, as Gemma's published code does (at
+    width 3072 in bfloat16 it is 55.5, not 55.43), and Marian's and BART's do not.
     """
 
-    def __init__(self, vocabulary: int, width: int) -> None:
+    def __init__(self, vocabulary: int, width: int, *, rounded: bool = False) -> None:
         super().__init__(vocabulary, width)
-        self.factor = width**0.5
+        self.factor, self.rounded = width**0.5, rounded
 
     def forward(self, ids_BT: Tensor) -> Tensor:
-        return super().forward(ids_BT) * torch.tensor(self.factor, dtype=self.weight.dtype)
+        x_BTD = super().forward(ids_BT)
+        return x_BTD * (torch.tensor(self.factor, dtype=self.weight.dtype) if self.rounded else self.factor)
 
 
 class LearnedPositions(nn.Module):

@@ -53,7 +53,8 @@ class YarnScaling:
     """YaRN (Peng et al. 2023, sections 3.2 to 3.4): by the number of the pair, and scores made a little sharper.
 
     Pairs that turn more than `fast` times in `context` keep their frequency, those below `slow` turns are divided by
-    `factor`, a straight ramp over the pairs in between. `amplitude` multiplies queries and keys: 0.1 ln(factor) + 1.
+    `factor`, with a ramp in between: straight over the pairs as in the published code, in the paper over their turns.
+    `amplitude` multiplies queries and keys: 0.1 ln(factor) + 1.
     """
 
     factor: float
@@ -86,7 +87,8 @@ Scaling = LinearScaling | Llama3Scaling | YarnScaling
 class Rotary(nn.Module):
     """Angles of rotary positions: pair i of a head turns by position x theta^(-2i/K) (eq. 15), or as `scaling` has it.
 
-    positions [B or 1, T] -> (cos, sin), each [B or 1, 1, T, K/2]; the pairs are (i, i + K/2), as LLaMA has them.
+    positions [B or 1, T] -> (cos, sin), each [B or 1, 1, T, K/2]; the pairs are (i, i + K/2), as transformers lays
+    LLaMA out. In the paper and in Meta's code they are neighbours, which numbers the coordinates otherwise, no more.
     """
 
     def __init__(self, head_width: int, theta: float = 10_000.0, scaling: Scaling | None = None) -> None:

@@ -26,7 +26,7 @@ class Recurrence(nn.Module):
 
     The T positions are read in the given `stretches` (`pieces`), or in one. With `weight_drop` each weight of U is
     dropped with that probability, the same ones at all positions (DropConnect on the recurrent matrix: Merity et al.
-    2018, section 3): a dropout that the state cannot wash out.
+    2018, section 2): a dropout that the state cannot wash out.
     """
 
     GATES: ClassVar[int]

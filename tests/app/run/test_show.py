@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import rjieba
 
 from yuwen.app.run.show import show
 from yuwen.cli.main import run
@@ -81,9 +82,29 @@ def test_a_tokenizer_of_ones_own(text: Path, tmp_path: Path) -> None:
         show(str(text), "masked", tokenizer=str(tmp_path))
 
 
-def test_words_are_hidden_whole(text: Path) -> None:
-    hidden = show(str(text), "masked", ["whole_words=true", "masked=1", "random=0", "rate=0.4"], words="jieba")
-    assert "[MASK]" in hidden.examples[0]["after"]
+def test_words_are_hidden_whole(text: Path, tmp_path: Path) -> None:
+    """The tokens are characters: by these words would be hidden in parts, by the segmenter's marks they are not."""
+    specials = ("[PAD]", "[CLS]", "[SEP]", "[MASK]")
+    train([text.read_text(encoding="utf-8")], TokenizerConfig(kind="char", specials=specials)).save(tmp_path)
+    settings = ["whole_words=true", "masked=1", "random=0", "rate=0.4"]
+
+    def broken(words: str) -> int:
+        """How many words of all examples are hidden in part."""
+        shown = show(str(text), "masked", settings, words=words, tokenizer=str(tmp_path), length=64, count=8)
+        count = 0
+        for example in shown.examples:
+            before = example["before"].removeprefix("[CLS]").removesuffix("[SEP]")
+            after = example["after"].removeprefix("[CLS]").removesuffix("[SEP]").replace("[MASK]", "\0")
+            assert len(before) == len(after) and "\0" in after
+            start = 0
+            for word in rjieba.cut(before):
+                hidden = [character == "\0" for character in after[start : start + len(word)]]
+                inside = start > 0 and start + len(word) < len(before)  # a window's edge may cut a word
+                count += inside and any(hidden) and not all(hidden)
+                start += len(word)
+        return count
+
+    assert broken("jieba") == 0 < broken("pieces")
 
 
 @pytest.mark.parametrize(

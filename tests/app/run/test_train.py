@@ -11,10 +11,14 @@ import pytest
 import yaml
 
 import yuwen
+from yuwen.app.run import feed
 from yuwen.app.run.recipe import parse_recipe
 from yuwen.app.run.train import train
 from yuwen.cli.main import run as command
+from yuwen.data import prepare
 from yuwen.errors import UserError
+from yuwen.tokens import TokenizerConfig
+from yuwen.tokens import train as train_tokenizer
 from yuwen.training.logging import cut_back, read_metrics
 
 LINE = "the cat sees a tree and runs home over the hill 二月春风似剪刀。\n"
@@ -275,3 +279,28 @@ def test_no_permission(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     (tmp_path / "closed").mkdir(mode=0o555)
     told = refused(capsys, "small.yaml", "--out", "closed/run")
     assert told == "yuwen: closed/run: Permission denied: check its permissions or choose another path"
+
+
+def test_a_segmenters_words_reach_what_is_learnt_and_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def noted(*arguments: Any, **settings: Any) -> Any:
+        asked.append(settings["words"])
+        return prepare(*arguments, **settings)
+
+    monkeypatch.setattr(feed, "prepare", noted)
+    model = {"family": "bert", "layers": 1, "width": 16, "heads": 2}
+    objective = {"name": "masked", "whole_words": True}
+    data = {**VALUES["data"], "train": "text.txt", "words": "jieba"}
+    train(parse_recipe({**VALUES, "data": data, "model": model, "objective": objective}), Path("run"), quiet=True)
+    assert asked == ["jieba", "jieba"]
+
+
+def test_positions_that_count_past_the_padding_want_one_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    """The end token in its place would count no position wherever a document ends."""
+    config = TokenizerConfig(kind="char", specials=("[MASK]", "[CLS]", "[SEP]"))
+    train_tokenizer([LINE, "0123456789"], config).save("tokenizer")
+    model = "model={family: roberta, layers: 1, width: 16, heads: 2}"
+    taken = ["tokenizer={from: tokenizer}", "objective.name=masked"]
+    told = refused(capsys, "small.yaml", "--out", "run", model, *taken)
+    assert "counts positions past the padding" in told and "tokenizer.specials" in told

@@ -102,22 +102,28 @@ def _charts(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return charts
 
 
-def _losses(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """By what is asked, the loss on held-out text against time, of runs that say nothing of bits per byte on the way.
+def _losses(runs: list[dict[str, Any]]) -> dict[tuple[str, str], Any]:
+    """By what is asked, and against which amount: the loss on held-out text, of runs that say nothing of bits per byte
+    on the way.
 
-    Each question has a picture of its own, for its nats are those of no other.
+    Each question has pictures of its own, for its nats are those of no other.
     """
-    series: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    series: dict[tuple[str, str], dict[str, list[tuple[float, float]]]] = {}
     for run in runs:
         if run["curve"]:
             continue
+        per_token = run["flops"] / run["tokens"] if run["flops"] else None
         for point in run["losses"]:
             asked = {key.removeprefix("valid_"): value for key, value in point.items() if key.startswith("valid_")}
             whole = asked.pop("loss")
+            amounts = {"seconds": point["seconds"], "tokens": point["tokens"]}
+            if per_token is not None:
+                amounts["flops"] = per_token * point["tokens"]
             for question, loss in (asked or {run["objective"]: whole}).items():
                 name = f"{run['recipe']}-{run['seed']}"
-                series.setdefault(question, {}).setdefault(name, []).append((point["seconds"], loss))
-    return {question: curves(lines, height=3) for question, lines in series.items()}
+                for amount, spent in amounts.items():
+                    series.setdefault((question, amount), {}).setdefault(name, []).append((spent, loss))
+    return {key: curves(lines, height=3) for key, lines in series.items()}
 
 
 def _points(run: Mapping[str, Any], amount: str) -> list[tuple[float, float]]:

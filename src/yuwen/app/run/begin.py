@@ -25,6 +25,12 @@ def fresh(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str] | None, wo
     """
     pad = tokenizer.end_id if tokenizer.pad_id is None else tokenizer.pad_id
     config = recipe.model_config_for(tokenizer.size, pad or 0, tokenizer.pad_id)  # a target begins with it, as T5's
+    of_its_own = tokenizer.pad_id is not None and tokenizer.pad_id != tokenizer.end_id
+    if "padding" in type(config).model_fields and "padding" not in recipe.model and not of_its_own:
+        raise UserError(
+            f"model.family={recipe.family} counts positions past the padding, and the tokenizer has no padding token of"
+            " its own: take one trained with tokenizer.specials='[[PAD], [CLS], [SEP], [MASK]]'"
+        )
     with torch.device("meta"):
         parameters = sum(p.numel() for p in build(config).parameters())
     refuse_too_large(recipe, config, parameters, world)
