@@ -61,6 +61,7 @@ def result(name: str, given: argparse.Namespace) -> dict[str, Any]:
         "stride": stride,
         "parameters": summary.parameters,
         "seconds": summary.seconds,
+        "measuring_seconds": round(sum(score.seconds for score in scores.values()), 1),
         "steps": summary.steps,
         "epochs": round(summary.tokens / epoch, 2),
         "curve": curve,

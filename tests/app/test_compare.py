@@ -181,6 +181,19 @@ def test_mistakes_are_one_line(arguments: list[str], said: str, capsys: pytest.C
     assert not list(Path("new").glob("*/checkpoint-*"))
 
 
+def test_what_can_be_told_before_is_not_told_after_hours(capsys: pytest.CaptureFixture[str]) -> None:
+    counted = yaml.safe_load(Path("counts.yaml").read_text())
+    counted["data"] = {**counted["data"], "length": 32}
+    Path("counts.yaml").write_text(yaml.safe_dump(counted))
+    with pytest.raises(UserError, match=r"data\.length=32: a count takes one pass"):
+        compared("llama", "counts")
+    with pytest.raises(UserError, match="--seeds 1,-1: a seed is a whole number from 0 on"):
+        compared("llama", seeds=[1, -1])
+    with pytest.raises(UserError, match=r"train\.steps=7: the budget is given for all already"):
+        compared("llama", budget=Budget(tokens=200), overrides=["train.steps=7"])
+    assert not list(Path("out").glob("*/metrics.jsonl"))
+
+
 def test_what_is_no_run_is_told_before_any_training() -> None:
     Path("out/bert-1").mkdir(parents=True)
     Path("out/bert-1/mine.txt").write_text("mine")

@@ -51,6 +51,14 @@ def test_a_whole_batch_holds_no_row_twice(lengths: list[int], group: int, seed: 
     assert set(order.tolist()) <= set(range(len(lengths)))
 
 
+@given(LENGTHS, st.integers(1, 40))
+def test_measuring_leaves_no_row_alone(lengths: list[int], size: int) -> None:
+    batches = [rows.positions.tolist() for rows in in_order(of_lengths(lengths), 256, size)]
+    assert sorted(sum(batches, [])) == list(range(len(lengths)))
+    sizes = [len(batch) for batch in batches]
+    assert max(sizes) <= size and max(sizes) - min(sizes) <= 1
+
+
 def test_what_is_left_of_whole_batches_are_other_rows_each_time() -> None:
     records = Records(of_lengths([1] * 29), 256, 10, 1, whole=True)
     met = [set(records.order(np.arange(epoch * 20, (epoch + 1) * 20)).tolist()) for epoch in range(8)]
@@ -106,8 +114,8 @@ def test_a_batch_holds_rows_of_like_length_in_no_order() -> None:
 def test_in_order_gives_every_row_once() -> None:
     lengths = [5, 1, 9, 3, 3, 700]
     batches = list(in_order(of_lengths(lengths), 256, 4))
-    assert [batch.labels.tolist() for batch in batches if batch.labels is not None] == [[1, 3, 4, 0], [2, 5]]
-    assert [len(ids) for ids in batches[1].fields["text"]] == [9, 256]  # cut to the length
+    assert [batch.labels.tolist() for batch in batches if batch.labels is not None] == [[1, 3, 4], [0, 2, 5]]
+    assert [len(ids) for ids in batches[1].fields["text"]] == [5, 9, 256]  # cut to the length
 
 
 def test_rows_of_real_shards(tokenizer: Any, tmp_path: Path, make_rows: Callable[..., RowShards]) -> None:

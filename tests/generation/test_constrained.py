@@ -48,7 +48,8 @@ def holds(value: Any, schema: dict[str, Any]) -> bool:
         return any(value == one and type(value) is type(one) for one in schema["enum"])
     kind = schema["type"]
     types: dict[str, Any] = {"object": dict, "array": list, "string": str, "integer": int, "boolean": bool}
-    if type(value) is not types.get(kind, type(None)) and not (kind == "number" and type(value) in (int, float)):
+    types |= {"number": float, "null": type(None)}
+    if type(value) is not types[kind] and not (kind == "number" and type(value) is int):
         return False
     if kind == "object":
         known = set(schema["required"]) <= set(value) <= set(schema["properties"])

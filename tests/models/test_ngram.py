@@ -95,6 +95,15 @@ def test_a_padded_batch_decodes_as_each_row_alone(order: int) -> None:
 
 
 @every_order
+def test_padding_at_the_right_changes_nothing(order: int) -> None:
+    model, lengths, ids = model_of(order), [8, 3, 1], random_ids(3, 8)
+    keep = torch.arange(8)[None] < torch.tensor(lengths)[:, None]
+    together = log_p(model, ids, Causal() & Padding(keep))
+    for row, length in enumerate(lengths):
+        assert torch.equal(together[row, :length], log_p(model, ids[row : row + 1, :length])[0])
+
+
+@every_order
 def test_rows_of_the_cache_can_be_chosen_and_forgotten(order: int) -> None:
     model, ids, rows = model_of(order), random_ids(3, 9), torch.tensor([2, 2, 0])
     cache = model.new_cache()

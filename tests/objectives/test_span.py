@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from objective_cases import seeds, settings, some_windows, vocabulary, windows
 
@@ -49,6 +49,7 @@ def spans(target: list[int]) -> dict[int, list[int]]:
 
 @given(some_windows(), seeds, st.floats(0.05, 0.8), st.floats(1, 6))
 def test_source_and_target_together_are_the_text(samples: Sample, seed: int, rate: float, mean: float) -> None:
+    assume(rate <= mean / (1 + mean))
     batch = prepare(samples, seed, rate=rate, mean_span=mean)
     assert max(batch.tensors[side].shape[1] for side in ("source", "targets")) <= samples.ids.shape[1] - 1
     for row in range(len(samples.ids)):

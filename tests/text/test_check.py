@@ -51,7 +51,8 @@ def test_nothing_to_read_and_settings_that_do_not_fit_are_problems(tmp_path: Pat
     assert text.check(str(path)).found == {"nothing to read": 1}
     path.write_text("x")
     (problem,) = text.check(str(path), field="body").problems
-    assert str(problem) == f"{path}: data.field=body means nothing here: the file is plain text; drop the setting"
+    said = "data.field=body means nothing here: the file is plain text; drop the setting, or give rows"
+    assert str(problem) == f"{path}: {said} (.jsonl, .csv, .tsv, .parquet)"
 
 
 def test_samples_and_real_sets(shared: Path) -> None:

@@ -73,7 +73,7 @@ def as_learnt(loaded: Loaded, inputs: Iterable[Document], file: str | None) -> I
     if data is None or data.fields is None:
         return inputs
     fields = data.fields
-    if file is not None and _would_read_another(file, fields.first):
+    if file is not None and _has(file, fields.first):
         inputs = tasks.read_inputs(file, fields.first)
     if fields.pair is None:
         return map(_without_pair, inputs)
@@ -87,12 +87,17 @@ def recognised(loaded: Loaded, task: str) -> Callable[[Document], Mapping[str, A
     return judged_of if task == "classify" and loaded.classifier is not None else read_of
 
 
-def _would_read_another(file: str, column: str) -> bool:
-    try:
-        first = next(iter(tasks.read_inputs(file)))
-    except UserError:  # no column that looks like a text
-        return True
-    return column in first.fields
+def _has(file: str, column: str) -> bool:
+    """Whether the file's first row has the column, beside the one a reader takes by itself or as that one; what else
+    may be wrong with the file is told where it is read."""
+    for field in (None, column):
+        try:
+            first = next(iter(tasks.read_inputs(file, field)))
+        except UserError:
+            continue
+        if field is not None or column in first.fields:
+            return True
+    return False
 
 
 def _without_pair(document: Document) -> Document:

@@ -24,6 +24,7 @@ import torch
 from yuwen.app.loading.load import load
 from yuwen.app.machine import resources
 from yuwen.app.pages.comparison import write_comparison
+from yuwen.app.run import count as counting
 from yuwen.app.run.folder import difference, refuse_no_run
 from yuwen.app.run.recipe import Recipe, parse_recipe, read_recipe
 from yuwen.app.run.train import corpora, train
@@ -34,6 +35,7 @@ from yuwen.evaluation import evaluate, teller_of, token_stream
 from yuwen.models import FAMILIES, Encoder
 from yuwen.training.logging import read_metrics
 
+_BUDGETS = ("train.minutes", "train.steps", "train.flops")
 _RESULT = "compare.json"  # in a run's folder: what it was measured to be
 _HIDDEN = 4096  # about so many tokens are hidden in turn where a model reads both sides; each takes a forward pass
 
@@ -129,10 +131,17 @@ def _entries(
         raise UserError("give recipes to compare, such as recipes/gpt2.yaml recipes/llama.yaml")
     if len(set(seeds)) < len(seeds):
         raise UserError(f"--seeds {','.join(map(str, seeds))}: each seed once")
+    if any(not 0 <= seed < 2**63 for seed in seeds):
+        raise UserError(f"--seeds {','.join(map(str, seeds))}: a seed is a whole number from 0 on")
+    spent = [key for key in overrides if budget != Budget() and key.partition("=")[0] in _BUDGETS]
+    if spent:
+        raise UserError(f"{spent[0]}: the budget is given for all already: leave it out")
     more = [*overrides, *([f"data.train={json.dumps(data, ensure_ascii=False)}"] if data is not None else [])]
     entries: dict[str, Entry] = {}
     for path in recipes:
         recipe = budget.of(read_recipe(path, more))
+        if counted(recipe):  # what a count would ignore is told before the others are trained
+            counting.settings(recipe, 1)
         for seed in [recipe.train.seed] if counted(recipe) or not seeds else seeds:
             seeded = recipe.model_copy(update={"train": recipe.train.model_copy(update={"seed": seed})})
             name = f"{path.stem}-{seed}"

@@ -123,7 +123,7 @@ def show(
     tokenizer: Annotated[
         str | None, typer.Option(help="A folder or MODEL; by default one is learnt from the text.", metavar="MODEL")
     ] = None,
-    count: Annotated[int, typer.Option(min=1, help="How many examples.")] = 3,
+    count: Annotated[int, typer.Option(min=1, max=1000, help="How many examples.")] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, other examples.")] = 0,
     length: Annotated[int, typer.Option(min=8, help="Ids of a window.")] = 64,
     words: Words = "pieces",

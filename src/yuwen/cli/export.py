@@ -65,17 +65,18 @@ def export(
     if to is Format.hf and type is not None:
         raise UserError("--type is for --to gguf: a folder's weights are chosen with --dtype")
     from yuwen.app.loading.average import average
-    from yuwen.app.loading.load import load
+    from yuwen.app.loading.load import DTYPES, load
     from yuwen.interop import export_folder
     from yuwen.interop.gguf import gguf_generation, write_gguf
     from yuwen.interop.hf import check_free, generation_settings
     from yuwen.interop.sentence import read_pooling
 
     check_free(out)
-    parts = [load(model, dtype.value if dtype else None) for model in models]
+    wanted = dtype.value if dtype else None
+    parts = [load(model, None if len(models) > 1 else wanted) for model in models]
     for part in parts:
         note(f"{part.source}: {part.family}, weights {part.hash[:12]}")
-    loaded = average(parts) if len(parts) > 1 else parts[0]
+    loaded = average(parts, DTYPES[wanted] if wanted else None) if len(parts) > 1 else parts[0]
     settings: dict[str, Any] = (
         generation_settings(loaded.path) if loaded.path.is_dir() else gguf_generation(loaded.path)
     )

@@ -111,7 +111,7 @@ def check_free(folder: Path) -> None:
     if folder.is_dir() and not any(folder.iterdir()):
         return
     if folder.exists() or folder.is_symlink():
-        raise UserError(f"{folder} exists already: choose another name or remove it first")
+        raise UserError(f"{folder} exists already: give what is written a name of its own")
 
 
 def load_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> tuple[Model, Tokenizer | None]:

@@ -58,7 +58,7 @@ class CausalObjective:
     reads: ClassVar[frozenset[Reads]] = frozenset({"forwards"})
     rows: ClassVar[bool] = False
     together: ClassVar[bool] = False
-    least: ClassVar[int] = 1
+    least: ClassVar[int] = 2  # as what is held out is read by windows that share one
 
     def __init__(self, config: CausalConfig | None = None, vocabulary: int | None = None) -> None:
         """`vocabulary`: how many ids there are to draw `candidates` from."""

@@ -23,7 +23,7 @@ from typing_extensions import Self
 
 from yuwen.config import Config
 from yuwen.data.shards import DOCUMENT, SENTENCE
-from yuwen.objectives.noise import between, choose, packed, place, poisson
+from yuwen.objectives.noise import between, choose, packed, place, poisson, refuse_crowded
 from yuwen.objectives.objective import Batch
 from yuwen.objectives.pairs import FRAME, PairsObjective
 from yuwen.objectives.vocabulary import Vocabulary
@@ -49,12 +49,7 @@ class DenoisingConfig(Config):
     def _some_noise(self) -> Self:
         if not (self.mask or self.delete or self.infill or self.permute or self.rotate):
             raise ValueError("a text without noise would only be copied: set mask, delete, infill, permute or rotate")
-        most = self.mean_span / (1 + self.mean_span)
-        if self.infill > most:
-            raise ValueError(
-                f"infill={self.infill} in spans of mean_span={self.mean_span} leaves too few tokens between them:"
-                f" at most {most:.2f}"
-            )
+        refuse_crowded("infill", self.infill, self.mean_span)
         return self
 
 

@@ -35,6 +35,15 @@ def pick(rng: np.random.Generator, *eligible_BT: np.ndarray) -> np.ndarray:
     return np.where(allowed_BT, keys_BT, -1.0).argmax(1)
 
 
+def refuse_crowded(name: str, rate: float, mean_span: float) -> None:
+    """ValueError where so large a share in spans so short leaves no token between them."""
+    most = mean_span / (1 + mean_span)
+    if rate > most:
+        raise ValueError(
+            f"{name}={rate} in spans of mean_span={mean_span} leaves too few tokens between them: at most {most:.2f}"
+        )
+
+
 def composition(rng: np.random.Generator, totals_B: np.ndarray, parts_B: np.ndarray) -> np.ndarray:
     """Lengths of at least 1, flat: each row's total in so many parts, every way of writing it so as likely."""
     places_T = np.arange(max(1, int(totals_B.max(initial=0))))

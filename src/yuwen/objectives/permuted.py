@@ -39,7 +39,7 @@ class PermutedConfig(Config):
     """One of `one_in` tokens is told, in spans of up to `longest`."""
 
     name: Literal["permuted"] = "permuted"
-    one_in: int = Field(default=6, ge=2)
+    one_in: int = Field(default=6, ge=2, le=16_777_216)
     longest: int = Field(default=5, ge=1, le=64)
 
 

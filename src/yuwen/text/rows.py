@@ -81,6 +81,8 @@ def parse_fields(text: str) -> FieldsConfig:
             raise UserError(f"--fields {text}: write ROLE=COLUMN, divided by commas, such as text=review,label=stars")
         if role.strip() not in FieldsConfig.model_fields:
             raise UserError(f"--fields: unknown role {role.strip()}: {nearest(role, list(FieldsConfig.model_fields))}")
+        if role.strip() in values:
+            raise UserError(f"--fields {text}: {role.strip()} is given twice: leave one out")
         values[role.strip()] = column.strip()
     return FieldsConfig.parse("--fields", values)
 

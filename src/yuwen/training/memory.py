@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 from typing import Any
 
@@ -50,4 +51,5 @@ def fitting_tokens(config: Any, share: int, length: int, element: int, free: int
 def smaller_micro_batches(share: int, length: int) -> list[int]:
     """Sizes in tokens, falling, of the micro-batches that `share` tokens can be cut into, in whole windows."""
     windows = share // length
-    return [share // parts for parts in range(1, windows + 1) if windows % parts == 0]
+    few = [parts for parts in range(1, math.isqrt(windows) + 1) if windows % parts == 0]
+    return [share // parts for parts in sorted({*few, *(windows // parts for parts in few)})]

@@ -49,7 +49,7 @@ class TrainConfig(Config):
     log_every: int = Field(default=10, gt=0)
     keep: int = Field(default=2, gt=0)
     patience: int = Field(default=0, ge=0)
-    seed: int = Field(default=1, ge=0)
+    seed: int = Field(default=1, ge=0, lt=2**63)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     compile: Literal["auto", "on", "off"] = "auto"
     tensorboard: bool = True
@@ -170,11 +170,13 @@ class Trainer:
                     last = self.finished
                 if last or metrics or _due(config.log_every, progress.step):
                     self._report(log, {**self._line(step, factor, seconds), **metrics})
-                if self._writes and (last or _due(config.sample_every, progress.step)):
-                    self.hooks.sample(progress.step)
                 better = bool(config.patience and metrics) and progress.since_best == 0
-                if last or (self.planned and (better or _due(config.checkpoint_every, progress.step))):
-                    self._save(metrics.get("valid_loss"))
+                try:
+                    if self._writes and (last or _due(config.sample_every, progress.step)):
+                        self.hooks.sample(progress.step)
+                finally:  # what was learnt is kept, whatever becomes of its words
+                    if last or (self.planned and (better or _due(config.checkpoint_every, progress.step))):
+                        self._save(metrics.get("valid_loss"))
         finally:
             if log is not None:
                 log.close()

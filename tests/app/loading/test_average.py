@@ -87,3 +87,12 @@ def test_what_has_no_mean(tmp_path: Path, tokenizer: Tokenizer, capsys: pytest.C
     assert not (tmp_path / "mean").exists()
     with pytest.raises(UserError, match="give two or more"):
         average([yuwen.load(str(first))])
+
+
+def test_a_mean_in_another_type_is_rounded_once(tmp_path: Path) -> None:
+    parts = [saved(tmp_path / str(seed), "llama", seed) for seed in range(2)]
+    out = tmp_path / "mean"
+    assert run(["export", *map(str, parts), str(out), "--dtype", "bfloat16"]) == 0
+    exact = average([yuwen.load(str(part)) for part in parts]).model.parameters()
+    for weight, mean in zip(yuwen.load(str(out), None).model.parameters(), exact, strict=True):
+        assert weight.dtype == torch.bfloat16 and torch.equal(weight, mean.bfloat16())

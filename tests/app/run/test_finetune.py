@@ -312,3 +312,13 @@ def test_a_tokenizer_that_the_model_did_not_learn_with_is_refused() -> None:
     with pytest.raises(UserError, match="the tokenizer has .* ids, the model only"):
         train(recipe(*tuning, "tokenizer={from: x}"), Path("run"), quiet=True)
     train(recipe(*tuning, "tokenizer={from: text/tokenizer}"), Path("run"), quiet=True)
+
+
+def test_every_row_of_a_file_is_judged_by_the_column_it_learnt_from(capsys: pytest.CaptureFixture[str]) -> None:
+    train(recipe(*fresh("bert"), FIELDS), Path("run"), quiet=True)
+    Path("mixed.jsonl").write_text('{"text": "a fine book"}\n{"review": "another"}\n')
+    assert command(["apply", "classify", "run", "--file", "mixed.jsonl"]) == 2
+    assert "mixed.jsonl:2" in capsys.readouterr().err
+    Path("empty.txt").write_text("")
+    assert command(["apply", "classify", "run", "--file", "empty.txt"]) == 2
+    assert "holds no input" in capsys.readouterr().err

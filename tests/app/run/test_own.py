@@ -21,7 +21,7 @@ from yuwen.errors import UserError
         ("t5", "prefix", 4),
         ("bart", "denoising", 3),
         ("qwen3", "prefix", 1),
-        ("gpt2", "causal", 1),
+        ("gpt2", "causal", 2),
     ],
 )
 def test_a_length_without_room_for_the_frame_is_refused(family: str, objective: str, least: int) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 import yuwen
-from yuwen.app.run import feed
+from yuwen.app.run import feed, speak
 from yuwen.app.run.recipe import parse_recipe
 from yuwen.app.run.train import train
 from yuwen.cli.main import run as command
@@ -304,3 +304,20 @@ def test_positions_that_count_past_the_padding_want_one_of_its_own(capsys: pytes
     taken = ["tokenizer={from: tokenizer}", "objective.name=masked"]
     told = refused(capsys, "small.yaml", "--out", "run", model, *taken)
     assert "counts positions past the padding" in told and "tokenizer.specials" in told
+
+
+def test_what_was_learnt_is_kept_where_its_words_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("no words")
+
+    monkeypatch.setattr(speak, "generate", fails)
+    with pytest.raises(RuntimeError, match="no words"):
+        train(parse_recipe({**VALUES, "data": {**VALUES["data"], "train": "text.txt"}}), Path("run"), quiet=True)
+    assert yuwen.load("run/last").family == "qwen3"
+    assert (Path("run") / "last").readlink().name == "checkpoint-3"
+
+
+def test_a_key_given_twice_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "train.steps is given twice" in refused(capsys, "small.yaml", "train.steps=2", "train.steps=4")
+    Path("deep.yaml").write_text("data: " + "[" * 3000 + "]" * 3000)
+    assert "nested too deeply" in refused(capsys, "deep.yaml")

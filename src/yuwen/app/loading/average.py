@@ -21,8 +21,9 @@ from yuwen.interop.weight_files import few
 from yuwen.models import Classifier, Model
 
 
-def average(models: Sequence[Loaded]) -> Loaded:
-    """A new model of the mean weights, summed in fp32, in the first one's type; tokenizer and settings are the first's.
+def average(models: Sequence[Loaded], dtype: torch.dtype | None = None) -> Loaded:
+    """A new model of the mean weights, summed in fp32 and rounded once, to `dtype` or the first one's; tokenizer and
+    settings are the first's.
 
     UserError for models that are not of one shape, labels and tokenizer, and for counts.
     """
@@ -33,7 +34,7 @@ def average(models: Sequence[Loaded]) -> Loaded:
         raise UserError(f"{first.source}: a {first.family} is counted: there are no weights to take the mean of")
     for other in models[1:]:
         _refuse_another(first, other)
-    mean = copy.deepcopy(_whole(first))
+    mean = copy.deepcopy(_whole(first)).to(dtype)
     with torch.no_grad():
         for weight, *all_of_it in zip(*(one.parameters() for one in (mean, *map(_whole, models))), strict=True):
             weight.copy_(sum(part.float() for part in all_of_it) / len(models))

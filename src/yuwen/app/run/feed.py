@@ -190,6 +190,8 @@ class RowFeed:
         split_off = data.deduplicate and _by_share(data.valid)
         rows = prepare_rows(self.held_out, self.fields, tokenizer, text=RAW, deduplicate=split_off, labels=known)
         length, samples = data.length, _measured_at_once(data.length)
+        if objective.together and len(rows) < 2:
+            raise UserError(f"data.valid={data.valid} holds out one row, with none to be compared with: hold out more")
         if isinstance(objective, ClassifyObjective):
             return Told(rows, objective.frame, length)
         return ObjectiveLoss(objective, lambda: in_order(rows, length, samples), self.recipe.train.seed)

@@ -84,7 +84,7 @@ def fit(
         columns = " ".join(f"data.fields.{role}=COLUMN" for role in _COLUMNS[name])
         raise UserError(f"objective.name={name} learns from rows: give {columns}; from running text: {others}")
     if fields is not None:
-        _refuse_unread(name, fields, rows=kind.rows)
+        refuse_unread(name, fields, rows=kind.rows)
     if config.context < length:
         raise UserError(f"data.length={length} is more than the {config.context} tokens that this model reads at once")
     if kind.together and samples < 2:
@@ -102,7 +102,7 @@ def fit(
         raise UserError(f"data.order=stream is for models that carry a state, and {where} with {name} carries none")
 
 
-def _refuse_unread(name: str, fields: FieldsConfig, *, rows: bool) -> None:
+def refuse_unread(name: str, fields: FieldsConfig, *, rows: bool) -> None:
     """UserError for columns that this objective does not read, and for a label that it lacks."""
     if not rows:
         raise UserError(f"objective.name={name} learns from running text: leave data.fields out")

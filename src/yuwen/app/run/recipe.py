@@ -72,7 +72,7 @@ class SampleConfig(Config):
     tokens: int = Field(default=60, gt=0)
     temperature: float = Field(default=0.8, ge=0)
     top_p: float = Field(default=0.95, gt=0, le=1)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**63)
 
     def sampling(self) -> SamplingConfig:
         """The same as the sampler's own settings."""
@@ -186,8 +186,11 @@ def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise UserError(f"{where}: not YAML: {getattr(error, 'problem', None) or 'cannot be read'}") from None
     except ValueError as error:  # a date that there is not
         raise UserError(f"{path}: a value cannot be read as YAML ({error}): quote it") from None
+    except RecursionError:
+        raise UserError(f"{path}: is nested too deeply: a recipe has sections and keys") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}: a recipe is a mapping of sections such as data: and train:")
+    refuse_repeated(overrides)
     return parse_recipe(merge(values, overrides), str(path))
 
 
@@ -245,6 +248,14 @@ def merge(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]
         except (yaml.YAMLError, ValueError):  # ValueError: a date that there is not
             raise UserError(f"{path}={text!r}: the value cannot be read as YAML: quote it") from None
     return merged
+
+
+def refuse_repeated(overrides: Sequence[str]) -> None:
+    """UserError for a key that is given twice: which of the two is meant?"""
+    paths = [override.partition("=")[0] for override in overrides]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise UserError(f"{path} is given twice: leave one out")
 
 
 def write_recipe(recipe: Recipe, path: Path) -> None:

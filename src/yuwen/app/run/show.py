@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from yuwen.app.loading import sources
-from yuwen.app.run.recipe import merge
+from yuwen.app.run.own import refuse_unread
+from yuwen.app.run.recipe import merge, refuse_repeated
 from yuwen.config import Config, nearest
 from yuwen.data import Corpus, Windows, corpus, prepare
 from yuwen.data.buckets import Records
@@ -20,6 +21,7 @@ from yuwen.errors import UserError
 from yuwen.models.config import Reads
 from yuwen.nn.cross_entropy import IGNORE
 from yuwen.objectives import OBJECTIVES, Batch, ObjectiveConfig, build_objective, class_of, special_tokens, trains
+from yuwen.objectives.classify import ClassifyObjective
 from yuwen.objectives.pairs import FRAME
 from yuwen.text import FieldsConfig
 from yuwen.text.rows import parse_fields
@@ -71,11 +73,16 @@ def show(
     """
     if name not in OBJECTIVES:
         raise UserError(f"no such objective {name}: {nearest(name, list(OBJECTIVES))}")
+    refuse_repeated(settings)
+    if any(setting.partition("=")[0] == "name" for setting in settings):
+        raise UserError(f"name: the objective is {name} already, by --objective: leave it out")
     config = _Asked.parse("", merge({"objective": {"name": name}}, [f"objective.{setting}" for setting in settings]))
     reads = next(reads for reads in _READS if trains(name, reads))
     columns = _columns(name, fields) if class_of(name, reads, length=length).rows else None
     if columns is None and fields is not None:
         raise UserError(f"{name} learns from running text: leave --fields out")
+    if columns is not None:
+        refuse_unread(name, columns, rows=True)
     if columns is not None and (field is not None or words != "pieces"):
         raise UserError(f"{name} learns from rows: leave --field and --words out, --fields names their columns")
     if known(words) != "pieces" and not getattr(config.objective, "whole_words", False):
@@ -93,6 +100,8 @@ def show(
         else:
             windows = Windows(prepare(text, cutter, out=f"{folder}/data", words=known(words)), length, seed=seed)
             samples = windows.samples(np.arange(max(count, _ROWS)))
+        if isinstance(objective, ClassifyObjective):
+            objective.check(labels, labels)
         batch = objective.prepare(samples, np.random.default_rng(seed))
         examples = [_EXAMPLE[name](_Row(cutter, batch, samples, row, labels)) for row in range(count)]
     return Shown(config.objective.model_dump(mode="json"), origin, cutter.size, length, examples)

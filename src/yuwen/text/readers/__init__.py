@@ -30,4 +30,7 @@ def read(file: File, field: str | None) -> Iterator[Document]:
 
 def _no_field(file: File, field: str | None, kind: str) -> None:
     if field is not None:
-        raise UserError(f"{file.name}: data.field={field} means nothing here: the file is {kind}; drop the setting")
+        raise UserError(
+            f"{file.name}: data.field={field} means nothing here: the file is {kind}; drop the setting,"
+            " or give rows (.jsonl, .csv, .tsv, .parquet)"
+        )
