@@ -90,6 +90,15 @@ def test_a_module_in_the_current_folder_is_not_imported(tmp_path: object, monkey
     assert render("{{ 1 }}", {}, "S") == "1"
 
 
+def test_a_process_that_was_ended_from_outside_is_begun_again() -> None:
+    assert render("{{ 1 }}", {}, "S") == "1"
+    process = module._workshop._process
+    assert process is not None
+    process.kill()
+    process.wait()
+    assert render("{{ 2 }}", {}, "S") == "2"
+
+
 def test_a_fork_asks_a_process_of_its_own() -> None:
     assert render("{{ 1 }}", {}, "S") == "1"
     pid = os.fork()

@@ -54,6 +54,8 @@ class _Workshop:
         """Its answer; None if it ended instead."""
         line = json.dumps(request, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
         with self._lock:
+            if self._process is not None and self._process.poll() is not None:
+                self.close()  # it ended between two questions, which is none of this template's doing
             process = self._process or self._start()
             assert process.stdin is not None and process.stdout is not None
             try:
