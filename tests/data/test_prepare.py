@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -21,7 +23,7 @@ from hypothesis import strategies as st
 from yuwen.data import Shards, corpus, encode, prepare, prepare_rows, workers
 from yuwen.data.shards import DOCUMENT, SENTENCE, WORD
 from yuwen.errors import UserError
-from yuwen.text import Document, FieldsConfig
+from yuwen.text import Document, FieldsConfig, TextConfig
 from yuwen.tokens import Tokenizer
 
 Make = Callable[..., Shards]
@@ -243,6 +245,21 @@ def test_the_second_call_finds_the_first_ones_work(tokenizer: Tokenizer, tmp_pat
     assert prepared("甲") == prepared("甲") and passes == ["甲"]
     assert len({prepared("甲"), prepared("乙"), prepared("甲", deduplicate=False)}) == 3
     assert prepared("甲", exclude=memory([Document("丙", "v")])) != prepared("甲")
+
+
+def test_another_version_of_what_cleans_is_other_work(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = memory([Document("漢語", "f")])
+
+    def prepared(**settings: Any) -> Path:
+        return prepare(document, tokenizer, tmp_path, text=TextConfig(**settings)).folder
+
+    plain, simplified = prepared(), prepared(simplify=True)
+    own = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "9.9" if name == "opencc" else own(name))
+    assert prepared() == plain
+    assert prepared(simplify=True) not in (plain, simplified)
 
 
 def test_content_not_name_is_the_identity(tmp_path: Path) -> None:

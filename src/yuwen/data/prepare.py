@@ -101,7 +101,7 @@ def _key(documents: Corpus, encoder: Encoder, deduplicate: bool, exclude: Corpus
         "version": __version__,
         "documents": documents.identity,
         "tokenizer": encoder.tokenizer.fingerprint,
-        "text": encoder.config.model_dump(mode="json"),
+        "text": encoder.config.identity,
         "deduplicate": deduplicate,
         "exclude": exclude.identity if exclude else None,
         **encoder.segmentation,

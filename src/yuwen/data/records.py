@@ -329,7 +329,7 @@ def _key(
         "documents": documents.identity,
         "fields": fields.model_dump(mode="json"),
         "tokenizer": tokenizer.fingerprint,
-        "text": text.model_dump(mode="json"),
+        "text": text.identity,
         "deduplicate": deduplicate,
         "exclude": exclude.identity if exclude else None,
         "labels": None if labels is None else list(labels),

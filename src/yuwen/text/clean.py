@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections import Counter
 from functools import cached_property
+from importlib import metadata
 from typing import Any, Literal
 
 import pydantic
@@ -52,6 +53,20 @@ class TextConfig(Config):
     maximum_symbols: float | None = pydantic.Field(default=None, ge=0, le=1)
     maximum_repeated_lines: float | None = pydantic.Field(default=None, ge=0, le=1)
     maximum_repeated_characters: float | None = pydantic.Field(default=None, ge=0, le=1)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What cleaned text depends on: the settings, and the versions of the packages that two of them ask."""
+        asked = {"trafilatura": self.html, "opencc": self.simplify}
+        return {**self.model_dump(mode="json"), **{name: _version(name) for name, used in asked.items() if used}}
+
+
+def _version(package: str) -> str | None:
+    """None of a package that is not installed: the cleaner says so."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 class Cleaner:

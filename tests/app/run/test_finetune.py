@@ -241,6 +241,19 @@ def test_what_equal_rows_count_is_what_training_counted(capsys: pytest.CaptureFi
     assert found["false"]["rows"] >= 2 * found["true"]["rows"]  # some stood twice before
 
 
+def test_rows_held_out_to_be_compared_meet_no_copy_of_themselves() -> None:
+    lines = Path("rows.jsonl").read_text().splitlines(keepends=True)
+    Path("held.jsonl").write_text("".join(lines[:40]))
+    Path("doubled.jsonl").write_text("".join(line + line for line in lines[:40]))
+    settings = ["data.fields={text: text}", "model.dropout=0.1", "train.steps=1", "data.train=rows.jsonl"]
+    for held_out in ("held", "doubled"):
+        train(recipe(*fresh("bert"), *settings, f"data.valid={held_out}.jsonl"), Path(held_out), quiet=True)
+    once, twice = (
+        json.loads(Path(run, "metrics.jsonl").read_text().splitlines()[-1])["valid_loss"] for run in ("held", "doubled")
+    )
+    assert once == twice
+
+
 def test_a_class_that_lost_its_rows() -> None:
     """Rows that contradict others count on neither side; of those that do count, each must be of a known class."""
     rows = [json.loads(line) for line in Path("rows.jsonl").read_text().splitlines()]

@@ -225,6 +225,11 @@ def test_settings_that_cannot_be(overrides: str, capsys: pytest.CaptureFixture[s
     assert OVERRIDES[overrides] in refused(capsys, "small.yaml", *overrides.split(" "))
 
 
+def test_what_no_memory_holds_is_told_before_any_text_is_read(capsys: pytest.CaptureFixture[str]) -> None:
+    for huge in (f"train.batch_tokens={1 << 44}", "model={layers: 1000, width: 16384, heads: 128, ffn: 65536}"):
+        assert "GiB are free: " in refused(capsys, "small.yaml", "data.train=missing.txt", huge)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from yuwen.app.run.memory import refuse_too_large
-from yuwen.app.run.recipe import Recipe
+from yuwen.app.run.recipe import Recipe, early_config
 from yuwen.errors import UserError
 from yuwen.interop import load_classifier, load_folder
 from yuwen.interop.fitting import check_fit
 from yuwen.models import Classifier, ClassifierConfig, Model, build, build_classifier, on_body
 from yuwen.models.classifier import body_config
+from yuwen.models.config import ModelConfig
 from yuwen.tokens import Tokenizer
 
 
@@ -31,14 +32,23 @@ def fresh(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str] | None, wo
             f"model.family={recipe.family} counts positions past the padding, and the tokenizer has no padding token of"
             " its own: take one trained with tokenizer.specials='[[PAD], [CLS], [SEP], [MASK]]'"
         )
-    with torch.device("meta"):
-        parameters = sum(p.numel() for p in build(config).parameters())
-    refuse_too_large(recipe, config, parameters, world)
+    _refuse_too_large(recipe, config, world)
     generator = torch.Generator().manual_seed(recipe.train.seed)
     if labels is None:
         return build(config, generator)
     settings = {"body": body_config(config), "labels": tuple(labels), "pad": pad}
     return build_classifier(ClassifierConfig.parse("model", settings), generator)
+
+
+def refuse_hopeless(recipe: Recipe, world: int) -> None:
+    """UserError, before any text is read, for a fresh model that this machine cannot train whatever its vocabulary."""
+    _refuse_too_large(recipe, early_config(recipe), world)
+
+
+def _refuse_too_large(recipe: Recipe, config: ModelConfig, world: int) -> None:
+    with torch.device("meta"):
+        parameters = sum(p.numel() for p in build(config).parameters())
+    refuse_too_large(recipe, config, parameters, world)
 
 
 def begun_from(

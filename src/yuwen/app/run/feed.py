@@ -186,9 +186,10 @@ class RowFeed:
         if self.held_out is None:
             return None
         data, known = self.recipe.data, self.shards.meta.labels or None
-        # what is split off the training rows has their copies and contradictions; a DATA of its own is as it is
-        split_off = data.deduplicate and _by_share(data.valid)
-        rows = prepare_rows(self.held_out, self.fields, tokenizer, text=RAW, deduplicate=split_off, labels=known)
+        # what is split off the training rows has their copies and contradictions; a DATA of its own is as it is, but
+        # for rows that are compared with each other: of two alike each would be the other's wrong answer
+        once = data.deduplicate and (_by_share(data.valid) or objective.together)
+        rows = prepare_rows(self.held_out, self.fields, tokenizer, text=RAW, deduplicate=once, labels=known)
         length, samples = data.length, _measured_at_once(data.length)
         if objective.together and len(rows) < 2:
             raise UserError(f"data.valid={data.valid} holds out one row, with none to be compared with: hold out more")

@@ -63,8 +63,13 @@ def fit(
     order: str,
     parts: bool,
     samples: int,
+    dropout: float,
 ) -> None:
-    """UserError if this objective cannot train a model of these settings, or not on such data, `samples` to a step."""
+    """UserError if this objective cannot train a model of these settings, or not on such data.
+
+    `samples` are read at a time, the whole step or, if it is computed in `parts`, one of these; `dropout` is the rate
+    that the model will learn with, which published settings do not hold.
+    """
     name = objective.name
     where = f"model.family={family(config.MODEL_TYPE).name}"
     kind = class_of(name, config.reads, length=length, model=where)
@@ -87,19 +92,38 @@ def fit(
         refuse_unread(name, fields, rows=kind.rows)
     if config.context < length:
         raise UserError(f"data.length={length} is more than the {config.context} tokens that this model reads at once")
-    if kind.together and samples < 2:
-        raise UserError(
-            f"objective.name={name} compares the rows of a batch with each other, and train.batch_tokens of one"
-            f" data.length hold one: set train.batch_tokens to many times {length}"
-        )
     if kind.together and parts:
         raise UserError(
             f"objective.name={name} compares the rows of a batch with each other, so a batch cannot be computed in "
             "parts: leave train.micro_tokens out"
         )
+    if kind.together and samples < 2:
+        raise UserError(
+            f"objective.name={name} compares the rows of a batch with each other, and train.batch_tokens of one"
+            f" data.length hold one: set train.batch_tokens to many times {length}"
+        )
+    if name == "next_sentence" and samples < 2:
+        which = "micro_tokens" if parts else "batch_tokens"
+        raise UserError(
+            f"objective.name={name} takes the second sentence from another window, and train.{which} of one data.length"
+            f" hold one: set train.{which} to {2 * length} at least"
+        )
+    if not dropout:
+        _refuse_alike(objective, fields)
     remembers = name == "permuted" and getattr(config, "memory", 0) > 0
     if order == "stream" and not (config.CARRIES and name == "causal") and not remembers:
         raise UserError(f"data.order=stream is for models that carry a state, and {where} with {name} carries none")
+
+
+def _refuse_alike(objective: Any, fields: FieldsConfig | None) -> None:
+    """UserError for an objective that compares two readings of a text which, without dropout, are the same."""
+    if getattr(objective, "consistency", 0.0):
+        what = "objective.consistency compares two readings of a text that differ by"
+    elif objective.name == "contrastive" and fields is not None and set(fields.texts) == {"text"}:
+        what = "objective.name=contrastive on texts alone learns from"
+    else:
+        return
+    raise UserError(f"{what} dropout, and this model has none: set model.dropout=0.1")
 
 
 def refuse_unread(name: str, fields: FieldsConfig, *, rows: bool) -> None:

@@ -139,7 +139,8 @@ class Recipe(Config):
             fields=self.data.fields,
             order=self.data.order,
             parts=bool(self.train.micro_tokens),
-            samples=self.train.batch_tokens // self.data.length,
+            samples=(self.train.micro_tokens or self.train.batch_tokens) // self.data.length,
+            dropout=self.model.get("dropout", getattr(config, "dropout", 0.0)),
         )
         if self.data.words != "pieces" and not getattr(recipe.objective, "whole_words", False):
             raise UserError(f"data.words={self.data.words} is for objectives that hide whole words: leave it out")
@@ -201,7 +202,7 @@ def parse_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
         if recipe.family not in FAMILIES:
             raise UserError(f"unknown model.family {recipe.family!r}: {nearest(recipe.family, list(FAMILIES))}")
         # an impossible shape is refused now, not after the tokenizer is trained
-        config = None if recipe.model.get("from") else _early(recipe)
+        config = None if recipe.model.get("from") else early_config(recipe)
         _possible(recipe)
         if config is not None:
             recipe = recipe.settled(config)
@@ -218,12 +219,12 @@ def _named(values: Mapping[str, Any]) -> Mapping[str, Any]:
     bare = Recipe.parse("", {**values, "objective": None})
     if bare.family not in FAMILIES:
         return values
-    name = own_objective(_early(bare), bare.data.fields)
+    name = own_objective(early_config(bare), bare.data.fields)
     return {**values, "objective": {"name": name, **given}}
 
 
-def _early(recipe: Recipe) -> ModelConfig:
-    """The model's settings before the tokenizer has said how large the vocabulary is: enough for what is asked for."""
+def early_config(recipe: Recipe) -> ModelConfig:
+    """The model's settings before the tokenizer has said how large the vocabulary is: the least that is asked for."""
     start = 0 if recipe.model.get("vocabulary") else recipe.model.get("start")
     return recipe.model_config_for(min(max(start, 0), 1 << 20) + 1 if isinstance(start, int) else 1)
 

@@ -16,7 +16,7 @@ from yuwen.app.loading.sources import tokenizer as tokenizer_of
 from yuwen.app.machine import resources
 from yuwen.app.progress import Progress
 from yuwen.app.run import count
-from yuwen.app.run.begin import begun_from, fresh, resumed
+from yuwen.app.run.begin import begun_from, fresh, refuse_hopeless, resumed
 from yuwen.app.run.feed import Feed, TextFeed, corpora, feed_of
 from yuwen.app.run.folder import claim, refuse_change
 from yuwen.app.run.learn import Learning
@@ -89,8 +89,11 @@ class _Job:
     def execute(self, saved: Saved | None, started: float | None) -> Summary:
         if saved is None:
             self._begin_from()
+        # what a count would ignore, and what no memory holds, is refused before any text is read
         if FAMILIES[self.recipe.family].config.COUNTS:
-            count.settings(self.recipe, 1)  # what a count would ignore is refused before any text is read
+            count.settings(self.recipe, 1)
+        elif saved is None and self.origin is None:
+            refuse_hopeless(self.recipe, self.processes.world)
         feed = self._stage("text", lambda: feed_of(self.recipe))
         tokenizer = self._stage("tokens", lambda: self._tokenizer(feed, saved))
         self._stage("data", lambda: self._in_turn(lambda: feed.prepare(tokenizer)))
