@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
@@ -200,6 +202,45 @@ def test_what_is_no_run_is_told_before_any_training() -> None:
     with pytest.raises(UserError, match="out/bert-1 exists already and is not a run"):
         compared("llama", "bert")
     assert [path.name for path in Path("out").iterdir()] == ["bert-1"]
+
+
+def test_settings_reach_those_that_have_a_use_for_them() -> None:
+    overrides = [
+        "train.micro_tokens=32",
+        "optimizer.lr=0.01",
+        "objective.label_smoothing=0.1",
+        "tokenizer.vocabulary=280",
+    ]
+    compared("llama", "counts", budget=Budget(tokens=64), overrides=overrides)
+    llama, counts = (yaml.safe_load(Path(f"out/{name}-1/recipe.yaml").read_text()) for name in ("llama", "counts"))
+    assert llama["train"]["micro_tokens"] == 32 and llama["optimizer"]["lr"] == 0.01
+    assert llama["tokenizer"]["vocabulary"] == counts["tokenizer"]["vocabulary"] == 280
+    with pytest.raises(UserError, match=r"optimizer\.lr=0\.01: a count takes one pass"):
+        compared("counts", overrides=["optimizer.lr=0.01"])
+
+
+def test_a_run_that_failed_can_be_mended() -> None:
+    with pytest.raises(UserError, match="fewer than one window"):
+        compared("llama", overrides=["data.length=4096", "train.batch_tokens=4096", "data.valid=0.9"])
+    assert compared("llama", overrides=["data.valid=0.9"])["rows"][0]["bits_per_byte"] > 0
+
+
+def test_a_table_that_is_replaced_is_told_of() -> None:
+    said: list[str] = []
+    compared("llama")
+    compared("counts", say=said.append)
+    assert said[-1] == "the table in out is of this comparison alone; the runs of llama stay"
+
+
+def test_a_plain_script_compares(tmp_path: Path) -> None:
+    """Run's own process does not run the script that asked for it again."""
+    Path("mine.py").write_text(
+        "from pathlib import Path\n"
+        "from yuwen.app.compare import compare\n"
+        "print('begun', compare([Path('counts.yaml')], out=Path('out'), quiet=True)['rows'][0]['family'])\n"
+    )
+    done = subprocess.run([sys.executable, "mine.py"], capture_output=True, text=True, check=True)
+    assert done.stdout == "begun ngram\n"
 
 
 def test_only_one_text_is_one_scale() -> None:

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as Backend
 
 from yuwen.cli.main import run
 from yuwen.errors import UserError
-from yuwen.evaluation import evaluate, token_stream
+from yuwen.evaluation import evaluate, pairs, token_stream
 from yuwen.evaluation.pseudo import hidden, views
 from yuwen.evaluation.tokens import Tokens
 from yuwen.interop import save_folder
@@ -183,6 +183,19 @@ def test_other_encoder_decoders_continue(bytewise: Tokenizer) -> None:
         found = evaluate(model, bytewise, lines(4), window=20, stride=10, batch=batch)
         assert (found.tokens, found.pseudo) == (len(expected), False)
         assert found.loss == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+
+
+def test_what_a_large_vocabulary_gives_a_pair_is_scored_in_parts(
+    bytewise: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = random_model("transformer", bytewise.size)
+    whole = evaluate(model, bytewise, lines(4), window=20)
+    monkeypatch.setattr(pairs, "LOGITS", 7 * bytewise.size)
+    rows = []
+    output = model.output
+    monkeypatch.setattr(model, "output", lambda h: rows.append(h.shape[:-1].numel()) or output(h))
+    assert evaluate(model, bytewise, lines(4), window=20).loss == pytest.approx(whole.loss, abs=1e-6)
+    assert max(rows) == 7
 
 
 def test_what_cannot_be_scored(framing: Tokenizer, bytewise: Tokenizer) -> None:

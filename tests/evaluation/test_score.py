@@ -73,6 +73,16 @@ def test_a_carried_state_has_read_the_whole_text(
     assert Evaluator(bytewise, lines(), window=32)(model).loss == pytest.approx(found.loss, abs=1e-6)
 
 
+def test_a_carried_state_reads_past_the_context_of_its_texts(bytewise: Tokenizer) -> None:
+    """Which says how far such a model writes, and bounds nothing that it reads."""
+    model = random_model("lstm", bytewise.size, context=1)
+    long = random_model("lstm", bytewise.size, context=10_000)
+    long.load_state_dict(model.state_dict())
+    assert evaluate(model, bytewise, lines()).loss == pytest.approx(evaluate(long, bytewise, lines()).loss, abs=1e-6)
+    with pytest.raises(UserError, match="window=1: a window has at least 2 tokens$"):
+        evaluate(model, bytewise, lines(), window=1)
+
+
 def test_a_carried_state_has_no_stride(bytewise: Tokenizer) -> None:
     with pytest.raises(UserError, match="stride=5: this model carries its state"):
         evaluate(random_model("lstm", bytewise.size), bytewise, lines(), window=10, stride=5)
@@ -103,7 +113,7 @@ def test_equals_transformers(family: str, bytewise: Tokenizer, tmp_path: Path) -
 def test_a_large_vocabulary_is_scored_in_parts(bytewise: Tokenizer, monkeypatch: pytest.MonkeyPatch) -> None:
     model = random_model("llama", bytewise.size)
     whole = evaluate(model, bytewise, lines())
-    monkeypatch.setattr(score, "_LOGITS", 7 * bytewise.size)
+    monkeypatch.setattr(score, "LOGITS", 7 * bytewise.size)
     rows = []
     output = model.output
     monkeypatch.setattr(model, "output", lambda h: rows.append(h.shape[1]) or output(h))

@@ -114,6 +114,24 @@ def test_memory_does_not_grow_with_the_data(bytewise: Tokenizer) -> None:
     assert taken < 20_000 and max(len(part.ids) for part in parts) < 100_000
 
 
+@pytest.mark.parametrize("closing", ["line", "none"])
+def test_nor_where_no_line_begins_with_a_word(
+    closing: Closing, bytewise: Tokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Chinese novel's paragraphs begin with wide spaces: no place to cut, and none is looked for twice."""
+    monkeypatch.setattr(tokens, "_PIECE", 100)
+    monkeypatch.setattr(tokens, "_WITHOUT", 3000)
+    searched, find = [], tokens._last_cut
+    monkeypatch.setattr(tokens, "_last_cut", lambda text: searched.append(len(text)) or find(text))
+    text = "\u3000\u3000从前有座山。" + "\n" * (closing == "none")
+    documents = [Document(text, "novel", n, closing) for n in range(2000)]
+    parts = list(token_stream(documents, bytewise))
+    assert len(parts) > 5 and max(part.sizes.sum() for part in parts) < 3 * 3100
+    whole = sum(len(text.encode()) + (closing == "line") for _ in documents) - (closing == "line")
+    assert sum(part.sizes.sum() for part in parts) == whole
+    assert sum(searched) < 2 * whole
+
+
 @pytest.mark.parametrize("size", [1, 30, 1 << 16])
 def test_unknown_text_is_named_with_its_place(characters: Tokenizer, size: int) -> None:
     documents = [Document("the\n从前", "a.txt", closing="none"), Document("quick\nt山\nth鑫e", "b.txt", 7)]

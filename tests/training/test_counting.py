@@ -185,6 +185,24 @@ def test_memory_is_bounded_by_the_block_and_not_by_the_text(tmp_path: Path) -> N
     assert bounded < 3 << 20 < 8 * length < peak(1 << 22)
 
 
+def test_of_varied_text_one_order_at_a_time_is_in_memory(tmp_path: Path) -> None:
+    """Nearly every 3-gram occurs once: the tables are as long as the text. Four bytes of each gram are held at once."""
+    length = 1 << 19
+    ids = np.random.default_rng(0).integers(0, 1000, length).astype(np.uint16)
+    ids.tofile(tmp_path / "tokens.bin")
+    (tmp_path / "work").mkdir()
+    tracemalloc.start()
+    tokens = Column.stored(tmp_path / "tokens.bin", np.dtype(np.uint16))
+    model, _ = fit(tokens, NGramConfig(vocabulary=1000, order=5), Workspace(tmp_path / "work", 1 << 13))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert min(model.config.sizes[2:]) > 0.99 * length
+    assert peak < 4 * length + (3 << 20)
+    in_memory, _ = fit(Column.of(ids), NGramConfig(vocabulary=1000, order=5))
+    for name, weight in model.state_dict().items():
+        assert torch.equal(weight, in_memory.state_dict()[name])
+
+
 def test_a_text_shorter_than_one_gram_is_refused() -> None:
     with pytest.raises(UserError, match="3 tokens are fewer than model.order=4"):
         counted([1, 2, 3], vocabulary=5, order=4)

@@ -1,21 +1,21 @@
 """Several recipes under one budget, on one scale: each is trained, measured on the same held-out text, and tabled.
 
 A run that stands in the folder already is taken as it is if its recipe and its data are the same, and goes on where it
-was broken off if it is not finished. Each run has a process of its own, so that its memory and speed are its own.
+was broken off if it is not finished. Each run has a process of its own, so that its memory and speed are its own: a
+fresh interpreter that talks over its pipes, as in `data.workers`, and ends by itself when this one is gone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import multiprocessing
 import os
 import statistics
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from yuwen.disk import replace_text
 from yuwen.errors import UserError
 from yuwen.evaluation import evaluate, teller_of, token_stream
 from yuwen.models import FAMILIES, Encoder
+from yuwen.training import Checkpoints
 from yuwen.training.logging import read_metrics
 
 _BUDGETS = ("train.minutes", "train.steps", "train.flops")
@@ -108,15 +109,24 @@ def compare(
             found = (_alone if own_process else _trained)(entry, identity, quiet)
         runs.append(found)
     first = entries[0].recipe.data
-    result = {
+    result: dict[str, Any] = {
         "data": {"train": first.train, "valid": first.valid, "held_out": held_out},
         "budget": {name: value for name, value in asdict(budget or Budget()).items() if value},
-        "machine": {"processor": resources.processor(), "cores": resources.cores(), "torch": torch.__version__},
+        "machine": _machine(),
         "rows": _rows(runs),
         "runs": runs,
     }
+    if elsewhere := [run["run"] for run in runs if run.get("machine", result["machine"]) != result["machine"]]:
+        say(f"not measured on this machine: {', '.join(elsewhere)}")
+    before = {row.get("recipe") for row in (_read(out / _RESULT) or {}).get("rows", [])}
+    if gone := sorted(before - {row["recipe"] for row in result["rows"]}):
+        say(f"the table in {out} is of this comparison alone; the runs of {', '.join(gone)} stay")
     write_comparison(out, result)
     return result
+
+
+def _machine() -> dict[str, Any]:
+    return {"processor": resources.processor(), "cores": resources.cores(), "torch": torch.__version__}
 
 
 def _entries(
@@ -139,7 +149,7 @@ def _entries(
     more = [*overrides, *([f"data.train={json.dumps(data, ensure_ascii=False)}"] if data is not None else [])]
     entries: dict[str, Entry] = {}
     for path in recipes:
-        recipe = budget.of(read_recipe(path, more))
+        recipe = budget.of(_recipe(path, more, several=len(recipes) > 1))
         if counted(recipe):  # what a count would ignore is told before the others are trained
             counting.settings(recipe, 1)
         for seed in [recipe.train.seed] if counted(recipe) or not seeds else seeds:
@@ -152,6 +162,16 @@ def _entries(
     return sorted(
         entries.values(), key=lambda e: rounds.index(e.recipe.train.seed) if e.recipe.train.seed in rounds else 0
     )
+
+
+def _recipe(path: Path, overrides: Sequence[str], *, several: bool) -> Recipe:
+    """One file's recipe. A count among `several` is spared what only the others obey."""
+    if several:
+        with contextlib.suppress(UserError):  # said below, of all that is given
+            recipe = read_recipe(path, counting.obeyed(overrides))
+            if counted(recipe):
+                return recipe
+    return read_recipe(path, overrides)
 
 
 def _one_scale(entries: Sequence[Entry]) -> tuple[str, str]:
@@ -179,6 +199,8 @@ def _refuse_another(entry: Entry, identity: str) -> None:
     stored = entry.run / "recipe.yaml"
     if not stored.is_file():
         return
+    if _result(entry) is None and not Checkpoints(entry.run).steps():  # it failed, and nothing was learnt
+        return
     before = read_recipe(stored)
     given = entry.recipe
     if not given.train.steps:  # what the budget came to
@@ -196,38 +218,67 @@ def _refuse_another(entry: Entry, identity: str) -> None:
 
 def _result(entry: Entry) -> dict[str, Any] | None:
     """What the finished run was measured to be; None where it was not, or what was written is torn."""
+    return _read(entry.run / _RESULT)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
     try:
-        found = json.loads((entry.run / _RESULT).read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 
 
 def _alone(entry: Entry, identity: str, quiet: bool) -> dict[str, Any]:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_die_with_parent) as pool:
-        try:
-            return pool.submit(_trained_as, entry.name, entry.recipe.plain(), entry.run, identity, quiet).result()
-        except BrokenProcessPool:
-            raise UserError(
-                f"{entry.run.name}: its process was killed, most likely for want of memory: lower train.micro_tokens "
-                "and start the command again; it goes on where it stopped"
-            ) from None
+    code = f"import sys; sys.path[:] = {sys.path!r}; from yuwen.app.compare import serve; serve()"
+    work = {"name": entry.name, "recipe": entry.recipe.plain(), "run": str(entry.run)}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+    ) as process:
+        assert process.stdin and process.stdout
+        with contextlib.suppress(BrokenPipeError):  # its status is told below
+            process.stdin.write(json.dumps({**work, "identity": identity, "quiet": quiet}) + "\n")
+            process.stdin.flush()
+        answer = process.stdout.readline()
+    if not answer and process.returncode < 0:
+        less = "choose a smaller model.order" if counted(entry.recipe) else "lower train.micro_tokens"
+        raise UserError(
+            f"{entry.run.name}: its process was killed, most likely for want of memory: {less} in its recipe and start "
+            "the command again; it goes on where it stopped"
+        )
+    if not answer:
+        raise RuntimeError(f"{entry.run.name}: its process ended with status {process.returncode}, as it says above")
+    found: dict[str, Any] = json.loads(answer)
+    if "error" in found:
+        raise UserError(found["error"])
+    result: dict[str, Any] = found["result"]
+    return result
 
 
-def _die_with_parent() -> None:
-    """Ends this process when the one that started it is gone, however it went: no run trains on unseen."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
+def serve() -> None:
+    """The life of a run's own process: one line says what to do, one tells what came of it.
+
+    The input stays open as long as the process that started this one: when that is gone, however it went, this one
+    ends too, and no run trains on unseen.
+    """
+    work, sink = json.loads(sys.stdin.readline()), sys.stdout
+    sys.stdout = sys.stderr
 
     def watch() -> None:
-        wait([parent.sentinel])
+        while os.read(0, 1 << 10):
+            pass
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _trained_as(name: str, recipe: dict[str, Any], run: Path, identity: str, quiet: bool) -> dict[str, Any]:
-    return _trained(Entry(name, parse_recipe(recipe), run), identity, quiet)
+    entry = Entry(work["name"], parse_recipe(work["recipe"]), Path(work["run"]))
+    try:
+        answer: dict[str, Any] = {"result": _trained(entry, work["identity"], work["quiet"])}
+    except UserError as error:
+        answer = {"error": str(error)}
+    except KeyboardInterrupt:  # the first process answers it
+        os._exit(130)
+    sink.write(json.dumps(answer) + "\n")
+    sink.flush()
 
 
 def _trained(entry: Entry, identity: str, quiet: bool) -> dict[str, Any]:
@@ -255,6 +306,7 @@ def _trained(entry: Entry, identity: str, quiet: bool) -> dict[str, Any]:
         "seconds": summary.seconds,
         "flops": None if per_token is None else per_token * summary.tokens,
         "peak_memory_bytes": memory,
+        "machine": _machine(),
         **_curve(run, per_token),
     }
     replace_text(run / _RESULT, json.dumps(found, ensure_ascii=False, indent=1))

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from yuwen.data import Frame
-from yuwen.evaluation.part import Part
+from yuwen.evaluation.part import LOGITS, Part
 from yuwen.evaluation.pseudo import Hidden
 from yuwen.evaluation.windows import Window
 from yuwen.models import EncoderDecoder
@@ -104,4 +104,8 @@ def _read(model: EncoderDecoder, source: np.ndarray, target: np.ndarray) -> Tens
 
 def _nats(model: EncoderDecoder, h_BUD: Tensor, told_BU: np.ndarray) -> Tensor:
     targets_N = torch.from_numpy(told_BU.astype(np.int64)).flatten().to(h_BUD.device)
-    return F.cross_entropy(model.output(h_BUD).flatten(0, 1).float(), targets_N, reduction="none")
+    rows = max(1, LOGITS // model.config.vocabulary)
+    pieces = zip(h_BUD.flatten(0, 1).split(rows), targets_N.split(rows), strict=True)
+    return torch.cat(
+        [F.cross_entropy(model.output(h_nD[None])[0].float(), told_n, reduction="none") for h_nD, told_n in pieces]
+    )

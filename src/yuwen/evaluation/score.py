@@ -21,7 +21,7 @@ import torch
 from yuwen.errors import UserError
 from yuwen.evaluation.in_order import InOrder
 from yuwen.evaluation.pairs import continued, filler
-from yuwen.evaluation.part import Part
+from yuwen.evaluation.part import LOGITS, Part
 from yuwen.evaluation.pseudo import MaskedWord, Teller, told
 from yuwen.evaluation.tokens import Tokens, token_stream
 from yuwen.evaluation.windows import Window, windows
@@ -34,7 +34,6 @@ from yuwen.tokens import Tokenizer
 
 _LONGEST = 2048  # tokens: the default window of a model with a longer context
 _TOKENS = 8192  # the default batch holds about as many
-_LOGITS = 1 << 24  # logits held at a time
 
 
 @dataclass(frozen=True)
@@ -142,14 +141,13 @@ def window_and_stride(
 
     UserError if they do not fit.
     """
-    window = min(context, _LONGEST) if window is None else window
+    window = (_LONGEST if carries else min(context, _LONGEST)) if window is None else window
     stride = (window if carries else max(1, window // 2)) if stride is None else stride
     if carries and stride != window:
         raise UserError(f"stride={stride}: this model carries its state from window to window: leave the stride out")
-    if not 2 <= window <= context:
-        raise UserError(
-            f"window={window}: a window has at least 2 tokens, and at most the model's context of {context}"
-        )
+    if window < 2 or (window > context and not carries):
+        most = "" if carries else f", and at most the model's context of {context}"
+        raise UserError(f"window={window}: a window has at least 2 tokens{most}")
     if not 1 <= stride <= window:
         raise UserError(f"stride={stride}: must lie between 1 and the window of {window}, or tokens would be left out")
     return window, stride
@@ -227,7 +225,7 @@ def _nats(model: LeftToRight | InOrder, group: list[Window], cache: Cache | None
     h_BTD = model(ids_BT if cache is None else ids_BT[:, :-1], cache=cache)
     h_ND = torch.cat([h_BTD[row, window.first - 1 : len(window.ids) - 1] for row, window in enumerate(group)])
     targets_N = torch.cat([ids_BT[row, window.first :] for row, window in enumerate(group)])
-    rows = max(1, _LOGITS // model.config.vocabulary)
+    rows = max(1, LOGITS // model.config.vocabulary)
     total = torch.zeros((), dtype=torch.float64, device=device)
     for h_nD, targets_n in zip(h_ND.split(rows), targets_N.split(rows), strict=True):
         total += model.nats(h_nD, targets_n).sum(dtype=torch.float64)

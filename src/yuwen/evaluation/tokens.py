@@ -14,6 +14,7 @@ from yuwen.tokens import Tokenizer
 
 _PIECE = 1 << 16  # characters that are encoded at once
 _LONGEST = 1 << 22  # where the tokenizer would see a cut: then there is one token in millions that it cuts otherwise
+_WITHOUT = 1 << 24  # characters without a place to cut, after which a piece ends where a part of the text does
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,14 @@ def token_stream(documents: Iterable[Document], tokenizer: Tokenizer) -> Iterato
 
 
 def _pieces(documents: Iterable[Document], most: int) -> Iterator[_Piece]:
-    """The joined text, cut after `most` characters before a line's first character, if it is no space."""
+    """The joined text, cut after `most` characters before a line's first character, if it is no space.
+
+    Each part is searched once, however far such places lie apart.
+    """
     parts: list[str] = []
     marks: list[tuple[int, str, int]] = []
     length, line_open = 0, False
+    searched = 0  # of the parts: in these there is no place to cut
     for document in documents:
         if line_open:
             parts.append("\n")
@@ -78,16 +83,19 @@ def _pieces(documents: Iterable[Document], most: int) -> Iterator[_Piece]:
         length += len(document.text)
         if document.closing == "end":
             yield _Piece("".join(parts), marks, ends=True)
-            parts, marks, length = [], [], 0
+            parts, marks, length, searched = [], [], 0, 0
         elif length >= most:
-            text = "".join(parts)
-            cut = _last_cut(text)
+            rest = "".join([*(part[-1:] for part in parts[searched - 1 : searched]), *parts[searched:]])
+            cut = _last_cut(rest)
+            cut = length - len(rest) + cut if cut else length if length >= _WITHOUT else 0
             if cut:
+                text = "".join(parts)
                 piece = _Piece(text, marks)
                 source, _, line = piece.place(cut).rpartition(":")
                 marks = [(0, source, int(line)), *((at - cut, name, first) for at, name, first in marks if at > cut)]
                 yield _Piece(text[:cut], piece.marks)
-            parts, length = [text[cut:]], len(text) - cut
+                parts, length = [text[cut:]], len(text) - cut
+            searched = len(parts)
     if length:
         yield _Piece("".join(parts), marks)
 

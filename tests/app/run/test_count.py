@@ -138,6 +138,36 @@ def test_a_finished_count_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert "model.order=4 differs from the run's own 3" in refused(capsys, "--resume", "auto", "model.order=4")
 
 
+def test_a_prompt_that_cannot_be_read_is_told_before_anything_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    told = refused(capsys, f"sample.prompts=['{'the ' * 100}']", "model.context=256")
+    assert told.startswith("yuwen: sample.prompts: 'the the the the the ': ")
+    assert not Path("runs/ngram/metrics.jsonl").exists()
+
+
+def test_a_count_goes_with_its_text(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "train", "ngram.yaml")
+    with Path("text.txt").open("a") as file:
+        file.write("one more chapter\n")
+    assert "the text has changed since it was counted: choose another --out" in refused(capsys, "--resume", "auto")
+
+
+def test_a_count_that_finds_no_memory_says_what_makes_it_smaller(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*given: Any) -> None:
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr("yuwen.training.counting.fit", full)
+    assert refused(capsys) == "yuwen: out of memory: choose a smaller model.order, or less text"
+
+
+def test_counts_are_not_rounded(capsys: pytest.CaptureFixture[str]) -> None:
+    said(capsys, "train", "ngram.yaml")
+    for line in (["evaluate", "runs/ngram", "--data", "text.txt"], ["export", "runs/ngram", "out"]):
+        assert command([*line, "--dtype", "bfloat16"]) == 2
+        assert "runs/ngram was counted" in capsys.readouterr().err
+
+
 def test_large_texts_are_counted_in_files_that_are_gone_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = parse_recipe(VALUES)
     train(recipe, Path("memory"), quiet=True)
@@ -186,6 +216,7 @@ def test_a_killed_count_begins_again(tmp_path: Path) -> None:
         ("schedule.warmup=7", "schedule.warmup=7.0: a count takes one pass"),
         ("train.minutes=3", "train.minutes=3.0: a count takes one pass"),
         ("train.steps=3", "train.steps=3: a count takes one pass"),
+        ("train.seed=3", "train.seed=3: a count takes one pass"),
         ("data.fields={text: a, label: b}", "objective.name='classify': a count takes one pass and would ignore it"),
         ("data.order=stream", "data.order='stream': a count takes one pass and would ignore it"),
         ("data.length=64", "data.length=64: a count takes one pass"),

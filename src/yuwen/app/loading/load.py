@@ -201,4 +201,10 @@ def load(source: str | Path, dtype: str | torch.dtype | None = "float32") -> Loa
     if (found := load_classifier(path, dtype)) is not None:
         classifier, tokenizer = found
         return Loaded(str(source), path, classifier.body, tokenizer, classifier=classifier)
-    return Loaded(str(source), path, *load_folder(path, dtype))
+    model, tokenizer = load_folder(path, dtype)
+    if model.config.COUNTS and dtype not in (None, torch.float32):
+        raise UserError(
+            f"dtype {str(dtype).removeprefix('torch.')}: {source} was counted, and its probabilities, once rounded, no"
+            " longer sum to one: leave it out"
+        )
+    return Loaded(str(source), path, model, tokenizer)

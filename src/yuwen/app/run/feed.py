@@ -75,6 +75,11 @@ class Feed(Protocol):
         ...
 
 
+def identity(feed: Feed) -> str:
+    """What a run learns from and is measured on, by content: another text has another."""
+    return " ".join(text.identity for text in (feed.training, feed.held_out) if text is not None)
+
+
 def feed_of(recipe: Recipe) -> Feed:
     """The feed of a recipe whose objective is settled."""
     return RowFeed(recipe) if recipe.data.fields is not None else TextFeed(recipe)

@@ -14,7 +14,7 @@ import torch
 
 from yuwen.app.machine import probe
 from yuwen.app.progress import Progress
-from yuwen.app.run.feed import Feed
+from yuwen.app.run.feed import Feed, identity
 from yuwen.app.run.flops import flops_per_token
 from yuwen.app.run.own import readings_more
 from yuwen.app.run.recipe import Recipe, write_recipe
@@ -88,7 +88,7 @@ class Learning:
             hooks=Hooks(self._evaluate, self._sample, self._save_model, self._logged, self._planned, say),
             micro_batches=micro_batches,
             started=started,
-            data=" ".join(text.identity for text in (feed.training, feed.held_out) if text is not None),
+            data=identity(feed),
         )
 
     @functools.cached_property

@@ -8,6 +8,7 @@ from yuwen.app.machine import resources
 from yuwen.app.run.own import readings
 from yuwen.app.run.recipe import Recipe
 from yuwen.errors import UserError
+from yuwen.models import FAMILIES
 from yuwen.objectives import OBJECTIVES
 from yuwen.training import choose_precision
 from yuwen.training.memory import activations_bytes, fitting_tokens, smaller_micro_batches, weights_bytes
@@ -36,6 +37,8 @@ def out_of_memory(error: BaseException, recipe: Recipe, world: int) -> UserError
     """What to change after an allocation failed; None for any other error."""
     if not isinstance(error, MemoryError) and not any(words in str(error) for words in _REFUSED):
         return None
+    if FAMILIES[recipe.family].config.COUNTS:
+        return UserError("out of memory: choose a smaller model.order, or less text")
     now = recipe.train.micro_batches(world)[1]
     sizes = smaller_micro_batches(recipe.train.batch_tokens // world, recipe.data.length)
     half = next((tokens for tokens in sizes if tokens <= now // 2), 0)

@@ -30,10 +30,7 @@ def speaker(model: Any, tokenizer: Tokenizer, config: SampleConfig, run: Path) -
         answers = isinstance(model, EncoderDecoder)
         ids = [_source(prompt, tokenizer) if answers else tokenizer.encode(prompt) for prompt in prompts]
         for prompt, row in zip(prompts, ids, strict=True):
-            try:
-                check_prompt(row, model.config.context, model.config.vocabulary)
-            except UserError as error:
-                raise UserError(f"sample.prompts: {prompt[:20]!r}: {error}") from None
+            refuse_unreadable(prompt, row, model.config)
         return lambda: _written(model, tokenizer, config, prompts, ids)
     if isinstance(model, Encoder) and "masked" in model.heads and tokenizer.mask_id is not None:
         loaded, texts = Loaded(str(run), run, model, tokenizer), [_with_blank(prompt) for prompt in prompts]
@@ -41,6 +38,14 @@ def speaker(model: Any, tokenizer: Tokenizer, config: SampleConfig, run: Path) -
             masked_ids(loaded, text, f"sample.prompts: {text[:20]!r}")
         return lambda: _filled(loaded, texts)
     return None
+
+
+def refuse_unreadable(prompt: str, ids: Sequence[int], config: Any) -> None:
+    """UserError for a prompt that a model of these settings cannot go on from."""
+    try:
+        check_prompt(ids, config.context, config.vocabulary)
+    except UserError as error:
+        raise UserError(f"sample.prompts: {prompt[:20]!r}: {error}") from None
 
 
 def _written(

@@ -92,6 +92,10 @@ class _Job:
         # what a count would ignore, and what no memory holds, is refused before any text is read
         if FAMILIES[self.recipe.family].config.COUNTS:
             count.settings(self.recipe, 1)
+            if self.processes.world > 1:
+                raise UserError(
+                    f"model.family={self.recipe.family} is counted by one process: start it without torchrun"
+                )
         elif saved is None and self.origin is None:
             refuse_hopeless(self.recipe, self.processes.world)
         feed = self._stage("text", lambda: feed_of(self.recipe))
@@ -124,14 +128,11 @@ class _Job:
     def _counted(self, tokenizer: Tokenizer, feed: Feed, saved: Saved | None) -> Summary:
         """The road of a model that is counted in one pass."""
         assert isinstance(feed, TextFeed)
-        if self.processes.world > 1:
-            raise UserError(f"model.family={self.recipe.family} is counted by one process: start it without torchrun")
         if saved is not None:
             self.say(f"{self.run} is finished: a text is counted once")
-            counted = count.finished(saved)
+            counted = count.finished(saved, feed)
         else:
-            work = lambda: count.fit(self.recipe, self.run, tokenizer, feed.shards, feed.held_out, self.say)  # noqa: E731
-            counted = self._stage("training", work)
+            counted = self._stage("training", lambda: count.fit(self.recipe, self.run, tokenizer, feed, self.say))
         summary = self._summary(
             tokenizer,
             feed,

@@ -53,37 +53,40 @@ class Smoothed:
 
 def smooth(built: Levels, smoothing: str, discount: float, workspace: Workspace) -> list[Smoothed]:
     """The tables of all orders, 1 first. The suffixes and counts in `built` are removed."""
-    counts = _counts(built, workspace.part)
     smoothed: list[Smoothed] = []
-    below = np.full(1, 1 / built.vocabulary)  # p of every gram one order below
+    below = Column.of(np.full(1, 1 / built.vocabulary))  # p of every gram one order below
     for order, size in enumerate(built.sizes, 1):
         top = order == built.order
-        counted = built.counts if top else Column.of(counts.pop(0))
+        counted = built.counts if top else _counts(built.levels[order - 1], size, workspace)
+        here = workspace.column(np.float64)
         discounts = _discounts(counted, smoothing, discount, workspace.part)
         table = Smoothed(workspace.column(np.float32), None if top else workspace.column(np.float32), discounts)
         if order == 1:
             c = counted.array()
-            here, _ = _interpolate(c, discounts(c), np.zeros(1, np.int64), below)
-            table.log_p.append(np.log(here))
+            p, _ = _interpolate(c, discounts(c), np.zeros(1, np.int64), below.array())
+            table.log_p.append(np.log(p))
+            here.append(p)
         else:
-            level, backoff, here = built.levels[order - 2], smoothed[-1].backoff, np.empty(0 if top else size)
+            level, backoff, lower = built.levels[order - 2], smoothed[-1].backoff, below.array()
             assert backoff is not None
             for start, keys in _families(level, built.vocabulary, workspace.part):
                 end, prefixes = start + len(keys), keys // built.vocabulary
                 begins, c = runs_of(prefixes), counted.read(start, end)
-                p, share = _interpolate(c, discounts(c), begins, below[level.suffixes.read(start, end)])
+                p, share = _interpolate(c, discounts(c), begins, lower[level.suffixes.read(start, end)])
                 table.log_p.append(np.log(p))
                 _extend(backoff, int(prefixes[-1]) + 1, prefixes[begins], np.log(share))
                 if not top:
-                    here[start:end] = p
+                    here.append(p)
             nowhere = np.empty(0, np.int64)
             _extend(backoff, built.sizes[order - 2], nowhere, nowhere)
             backoff.close()
             level.suffixes.close(remove=True)
         table.log_p.close()
         smoothed.append(table)
+        counted.close(remove=True)
+        below.close(remove=True)
         below = here
-    built.counts.close(remove=True)
+    below.close(remove=True)
     return smoothed
 
 
@@ -98,15 +101,19 @@ def _interpolate(
     return own + np.repeat(share, sizes) * below, share
 
 
-def _counts(built: Levels, size: int) -> list[np.ndarray]:
-    """For each order but the highest, how many different ids stand before each gram."""
-    counts = [np.zeros(entries, np.int32) for entries in built.sizes[:-1]]
-    for level, count in zip(built.levels, counts, strict=True):
-        for suffixes in level.suffixes.parts(size):
-            suffixes = np.sort(suffixes)
-            begins = runs_of(suffixes)
-            count[suffixes[begins]] += np.diff(begins, append=len(suffixes)).astype(np.int32)
-    return counts
+def _counts(above: Level, size: int, workspace: Workspace) -> Column:
+    """How many different ids stand before each of an order's grams, told by the suffixes of the order above.
+
+    All that is held at once is one order's numbers, of four bytes; written down, they are read in parts.
+    """
+    counts = np.zeros(size, np.int32)
+    for suffixes in above.suffixes.parts(workspace.part):
+        suffixes = np.sort(suffixes)
+        begins = runs_of(suffixes)
+        counts[suffixes[begins]] += np.diff(begins, append=len(suffixes)).astype(np.int32)
+    column = workspace.column(np.int32)
+    column.append(counts)
+    return column
 
 
 def _discounts(counts: Column, smoothing: str, discount: float, size: int) -> Discounts:
