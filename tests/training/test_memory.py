@@ -13,6 +13,7 @@ from small_runs import recipe
 
 from yuwen.app.machine import resources
 from yuwen.app.run.memory import out_of_memory
+from yuwen.app.run.recipe import parse_recipe
 from yuwen.app.run.train import train
 from yuwen.errors import UserError
 from yuwen.models import parse_config
@@ -38,6 +39,25 @@ def test_the_mend_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     mend = re.search(r"train\.micro_tokens=\d+", str(told.value))
     assert mend is not None and mend[0] == "train.micro_tokens=1024"
     assert train(recipe(tmp_path, *big, mend[0]), tmp_path / "run", quiet=True).steps == 2
+
+
+def test_processes_of_one_machine_share_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = weights_bytes(22_752, 4, "muon") + activations_bytes(CONFIG, 1024, 16, 4)
+    monkeypatch.setattr(resources, "memory", lambda: (1 << 40, 2 * room - 1))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    some = recipe(tmp_path, "train.batch_tokens=1024", "train.micro_tokens=0", "train.steps=1")
+    with pytest.raises(UserError, match="GiB are free"):
+        train(some, tmp_path / "run", quiet=True)
+
+
+def test_a_model_to_begin_from_is_asked_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(recipe(tmp_path, "train.steps=1"), tmp_path / "first", quiet=True)
+    monkeypatch.setattr(resources, "memory", lambda: (1 << 40, 1 << 20))
+    values = recipe(tmp_path, "train.steps=1").plain()
+    model = {"from": str(tmp_path / "first"), "dropout": 0.1}
+    second = parse_recipe({**values, "model": model, "tokenizer": {"from": model["from"]}})
+    with pytest.raises(UserError, match="and 0.0 GiB are free"):
+        train(second, tmp_path / "second", quiet=True)
 
 
 @given(st.integers(1, 200), st.integers(1, 64), st.integers(0, 1 << 28))

@@ -108,6 +108,30 @@ def test_a_summary_that_was_not_written_in_time(tmp_path: Path) -> None:
     assert {**after, "stages": 0} == {**before, "stages": 0}
 
 
+def test_nor_is_that_of_an_earlier_end_taken_for_it(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(recipe(tmp_path, "train.steps=8"), run, quiet=True)
+    before = (run / "summary.json").read_bytes()
+    train(recipe(tmp_path), run, resume="auto", quiet=True)
+    (run / "summary.json").write_bytes(before)  # as if killed before the second was written
+    train(recipe(tmp_path), run, resume="auto", quiet=True)
+    assert json.loads((run / "summary.json").read_text())["steps"] == 12
+
+
+def test_a_log_is_not_cut_before_the_run_has_gone_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = tmp_path / "run"
+    train(recipe(tmp_path, "train.keep=9"), run, quiet=True)
+    files = {name: (run / name).read_bytes() for name in ("metrics.jsonl", "samples.jsonl", "recipe.yaml")}
+
+    def killed(self: Checkpoints, step: int, best: int = 0) -> bool:
+        raise Stopped
+
+    monkeypatch.setattr(Checkpoints, "rewind", killed)
+    with pytest.raises(Stopped):
+        train(recipe(tmp_path, "train.keep=9"), run, resume=str(run / "checkpoint-4"), quiet=True)
+    assert files == {name: (run / name).read_bytes() for name in files}
+
+
 def written(run: Path) -> dict[Path, int]:
     """When each file of a run was last written."""
     return {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}

@@ -45,6 +45,12 @@ def test_ends_at_final(schedule: ScheduleConfig, total: int) -> None:
             assert schedule.factor(step, total) == pytest.approx(expected)
 
 
+def test_a_fall_begins_where_the_rise_has_ended() -> None:
+    long = ScheduleConfig(name="warmdown", warmup=0.9, cooldown=0.5)
+    factors = [long.factor(step, 100) for step in range(101)]
+    assert max(abs(one - other) for one, other in pairwise(factors)) < 0.11 and factors[90] == 1
+
+
 def test_by_hand() -> None:
     linear = ScheduleConfig(name="linear", warmup=2, final=0.5)
     assert [linear.factor(step, 6) for step in range(7)] == pytest.approx([1 / 3, 2 / 3, 1, 0.875, 0.75, 0.625, 0.5])

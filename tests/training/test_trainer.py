@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from small_runs import Stopped, logged, recipe, stored
 
 from yuwen.app.run.learn import Learning
+from yuwen.app.run.recipe import read_recipe
 from yuwen.app.run.train import train
 from yuwen.errors import UserError
 from yuwen.training import Checkpoints, Processes, plan, trainer
@@ -194,6 +195,73 @@ def test_the_best_outlives_the_newest(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (run / "best").readlink() == Path("checkpoint-2")
 
 
+EACH = ("train.evaluate_every=2", "train.checkpoint_every=2", "train.steps=8")
+
+
+@pytest.mark.parametrize("link", ["best", "last"])
+def test_the_best_outlives_a_kill_between_the_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, link: str) -> None:
+    run, make = tmp_path / "run", Checkpoints._link
+    evaluations(monkeypatch, 9.0, 3.0, 1.0)  # steps 0, 2, 4
+
+    def killed(self: Checkpoints, name: str, target: str) -> None:
+        if (name, target) == (link, "checkpoint-4"):
+            raise Stopped
+        make(self, name, target)
+
+    monkeypatch.setattr(Checkpoints, "_link", killed)
+    with pytest.raises(Stopped):
+        train(recipe(tmp_path, *EACH), run, quiet=True)
+    monkeypatch.setattr(Checkpoints, "_link", make)
+    evaluations(monkeypatch, 1.0, 2.0, 2.0)  # steps 4, 6, 8 once more
+    train(recipe(tmp_path, *EACH), run, resume="auto", quiet=True)
+    assert (run / "best").readlink() == Path("checkpoint-4")
+
+
+def test_a_best_that_is_gone_does_not_keep_others_from_being_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    evaluations(monkeypatch, 9.0, 2.0, 2.1, 1.9, 3.0)  # at step 6 the best of step 2 is removed
+    train(recipe(tmp_path, *EACH, "train.steps=6"), run, quiet=True)
+    assert Checkpoints(run).steps() == [4, 6]
+    evaluations(monkeypatch, 2.5, 2.4, 2.6)  # another life, from step 4 on
+    train(recipe(tmp_path, *EACH, "train.steps=10"), run, resume=str(run / "checkpoint-4"), quiet=True)
+    assert (run / "best").readlink() == Path("checkpoint-8")
+
+
+def test_steps_asked_of_a_budget_in_minutes_are_asked_again(
+    tmp_path: Path, stop_at: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that was broken off, given once more, means the same."""
+    monkeypatch.setattr(plan, "_TIMED_SECONDS", 0.0)  # planned after nine steps
+    hours, run = (*SECONDS, "train.minutes=99"), tmp_path / "run"
+    stop_at(11)
+    with pytest.raises(Stopped):
+        train(recipe(tmp_path, *hours), run, quiet=True)
+    wished = recipe(tmp_path, *hours, "train.steps=13", "train.checkpoint_every=0")
+    with pytest.raises(Stopped):  # before anything is saved
+        train(wished, run, resume="auto", quiet=True)
+    stop_at(None)
+    assert train(wished, run, resume="auto", quiet=True).steps == 13
+
+
+def test_a_budget_that_was_planned_begins_afresh_where_nothing_was_saved(
+    tmp_path: Path, stop_at: Stop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "_TIMED_SECONDS", 0.0)
+    run = tmp_path / "run"
+    stop_at(11)
+    for budget in (("train.minutes=99",), ("train.flops=1e9",)):
+        with pytest.raises(Stopped):
+            train(recipe(tmp_path, *SECONDS, "train.minutes=0", *budget, "train.checkpoint_every=0"), run, quiet=True)
+        own = read_recipe(run / "recipe.yaml")
+        assert own.train.steps
+        with pytest.raises(Stopped):
+            train(own, run, resume="auto", quiet=True)
+        with pytest.raises(UserError, match="not both"):
+            train(own, run, quiet=True)
+
+
 def test_without_validation(tmp_path: Path) -> None:
     run = tmp_path / "run"
     summary = train(recipe(tmp_path, "data.valid=0", "train.steps=5"), run, quiet=True)
@@ -231,6 +299,20 @@ def test_tensorboard_reads_the_same(tmp_path: Path) -> None:
     events.Reload()
     shown = [(event.step, event.value) for event in events.Scalars("loss")]
     assert shown == [(line["step"], pytest.approx(line["loss"])) for line in logged(run)[1:]]
+
+
+def test_tensorboard_shows_nothing_of_a_start_that_was_given_up(tmp_path: Path, stop_at: Stop) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run, settings = tmp_path / "run", ("train.tensorboard=true", "train.checkpoint_every=0")
+    stop_at(5)
+    with pytest.raises(Stopped):
+        train(recipe(tmp_path, *settings), run, quiet=True)
+    stop_at(None)
+    train(recipe(tmp_path, *settings), run, resume="auto", quiet=True)
+    events = EventAccumulator(str(run))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss")] == list(range(1, 13))
 
 
 def test_the_loop_leaves_a_checkpoint_at_its_end(tmp_path: Path) -> None:

@@ -89,9 +89,13 @@ class Records:
 
 def in_order(shards: RowShards, length: int, size: int) -> Iterator[Rows]:
     """Every row once, the shortest first, up to `size` at a time and equally many, or nearly: for measuring, where
-    order means nothing, and a row that was left alone would have none to be compared with."""
+    order means nothing, and a row that was left alone would have none to be compared with (of an odd number, in
+    twos, three stand together)."""
     by_length = np.argsort(shards.lengths, kind="stable")
-    for chosen in np.array_split(by_length, -(-len(by_length) // size)):
+    parts = -(-len(by_length) // size)
+    if size > 1:
+        parts = min(parts, max(1, len(by_length) // 2))
+    for chosen in np.array_split(by_length, parts):
         yield rows_of(shards, chosen, length, chosen)
 
 

@@ -6,7 +6,7 @@
     last, best               symbolic links
 
 A save goes to a temporary name, every file and folder is fsynced, then renamed: at any moment, whatever kills the
-process, a checkpoint of the final name is complete. The order is: new folder, links, then removal of old ones.
+process, a checkpoint of the final name is complete. The order is: new folder, `best`, `last`, then removal of old ones.
 `last` says where the run stands: a checkpoint beyond it belongs to a life that was given up, and is not resumed.
 """
 
@@ -89,9 +89,9 @@ class Checkpoints:
                     "earlier checkpoints are whole: make room and continue with --resume auto"
                 ) from error
             raise
-        self._link("last", final.name)
-        if best:
+        if best:  # first: whoever goes on from `last` knows its best, and from the one before `last` none is lost
             self._link("best", final.name)
+        self._link("last", final.name)
         self._prune(step)
         return final
 
@@ -112,11 +112,16 @@ class Checkpoints:
             raise UserError(f"{self.run}: no checkpoint is whole: choose another --out to begin anew")
         return None
 
-    def rewind(self, step: int) -> None:
-        """Goes on from checkpoint `step`: later ones are void, and are removed by the next save."""
+    def rewind(self, step: int, best: int = 0) -> bool:
+        """Goes on from checkpoint `step`, before which `best` was the best (0: nobody knows): later ones are void, and
+        are removed by the next save. False if the best of those before it is gone."""
         self._link("last", f"checkpoint-{step}")
-        if (self._linked("best") or 0) > step:
+        linked = self._linked("best")
+        if best and linked != best and (self.run / f"checkpoint-{best}").is_dir():
+            self._link("best", f"checkpoint-{best}")
+        elif linked is not None and linked > step:
             (self.run / "best").unlink()
+        return self._linked("best") is not None
 
     def clean(self) -> None:
         """Removes what a killed process left half written or half removed."""

@@ -68,6 +68,9 @@ class _Events:
     def __init__(self, run: Path, purge: int) -> None:
         from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+        if not purge:  # of a start that was given up before its first checkpoint
+            for events in run.glob("events.out.tfevents.*"):
+                events.unlink()
         self._writer = EventFileWriter(str(run))
         if purge:
             from tensorboard.compat.proto.event_pb2 import Event, SessionLog

@@ -11,7 +11,7 @@ class Progress:
 
     A budget in minutes was last planned at step `planned_at`, `planned_seconds` into the run; `fixed` is a number of
     steps that somebody gave it instead. `best_loss` is the lowest validation loss, in nats a target, `since_best`
-    evaluations ago; the last took `evaluation_seconds`.
+    evaluations ago; the last took `evaluation_seconds`. `best_saved` is that of the best checkpoint, of `best_step`.
     """
 
     step: int = 0
@@ -25,3 +25,4 @@ class Progress:
     best_loss: float = float("inf")
     since_best: int = 0
     best_saved: float = float("inf")
+    best_step: int = 0

@@ -44,7 +44,7 @@ class ScheduleConfig(Config):
         if self.name == "constant":
             return 1.0
         if self.name == "warmdown":
-            cooldown = max(1, _steps(self.cooldown, total))
+            cooldown = max(1, min(_steps(self.cooldown, total), total - warmup))  # it falls from where it has risen to
             left = min(1.0, max(0, total - step) / cooldown)
         else:
             left = 1 - min(1.0, (step - warmup) / max(1, total - warmup))

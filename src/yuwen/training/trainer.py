@@ -138,9 +138,18 @@ class Trainer:
         self.learner.state = {**saved.state["objective"], **_part(saved.tensors, "objective/")}
         self._before = time.perf_counter() - self.progress.seconds
 
+    def rewind(self) -> None:
+        """Makes the checkpoint that was taken up the run's `last`: before what was logged later is cut off."""
+        progress = self.progress
+        if progress.step:
+            kept = self._writes and self.checkpoints.rewind(progress.step, progress.best_step)
+            if not self.processes.first_says(float(kept)):  # the next that is measured is the best there is
+                progress.best_saved, progress.best_step = math.inf, 0
+
     def run(self) -> Progress:
         """Trains to the end; always leaves a final checkpoint."""
         progress, config = self.progress, self.config
+        self.rewind()
         log = (
             MetricsLog(self.run_folder, resumed_at=progress.step, tensorboard=config.tensorboard)
             if self._writes
@@ -149,8 +158,6 @@ class Trainer:
         if self.plans is not None:
             self.plans.begin(progress.step)
         try:
-            if log is not None and progress.step:
-                self.checkpoints.rewind(progress.step)
             if progress.step == 0:
                 untrained = self._evaluate() if config.evaluate_every or config.minutes else {}
                 self._report(log, {"step": 0, "tokens": 0, "seconds": self._seconds(), **untrained})
@@ -258,7 +265,7 @@ class Trainer:
         """A checkpoint; `best` among those that were evaluated as they were saved."""
         best = loss is not None and loss < self.progress.best_saved
         if loss is not None and best:
-            self.progress.best_saved = loss
+            self.progress.best_saved, self.progress.best_step = loss, self.progress.step
         carried = self._carried()
         if self._writes:
             state = {

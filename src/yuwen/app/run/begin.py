@@ -52,11 +52,20 @@ def _refuse_too_large(recipe: Recipe, config: ModelConfig, world: int) -> None:
 
 
 def begun_from(
-    recipe: Recipe, folder: Path, tokenizer: Tokenizer, labels: Sequence[str] | None, say: Callable[[str], None]
+    recipe: Recipe,
+    folder: Path,
+    tokenizer: Tokenizer,
+    labels: Sequence[str] | None,
+    world: int,
+    say: Callable[[str], None],
 ) -> Model | Classifier:
-    """The model that `model.from` names, with a fresh head where it is to tell classes. UserError for another shape."""
+    """The model that `model.from` names, with a fresh head where it is to tell classes.
+
+    UserError for another shape, and for a batch that this machine's memory cannot hold.
+    """
     model = load_folder(folder)[0]
     check_fit(tokenizer, model, f"model.from={recipe.model['from']}")
+    refuse_too_large(recipe, model.config, sum(p.numel() for p in model.parameters()), world)
     for key, value in recipe.model.items():
         if key in ("from", "family") or _is_unpublished(model.config, key):
             continue

@@ -11,6 +11,7 @@ from typing import Any
 from yuwen.app.run.recipe import Recipe, read_recipe
 from yuwen.errors import UserError
 from yuwen.training import Checkpoints
+from yuwen.training.logging import read_metrics
 
 # What may change when a run goes on: how long, what is written down, and how much is computed at a time (which may
 # have to change after memory ran out: it changes a step's rounding, and what chance hides and drops); but nothing that
@@ -84,7 +85,7 @@ def refuse_change(recipe: Recipe, run: Path) -> Recipe:
             f"{key}={given!r} differs from the run's own {before!r} ({run / 'recipe.yaml'}): "
             "a run goes on as it began; for another recipe choose another --out"
         )
-    if recipe.train.minutes and recipe.train.steps == stored.train.steps:  # the run's own file, whose steps are a plan
+    if recipe.train.minutes and recipe.train.steps in _plans(run):  # the run's own file, whose steps are no wish
         recipe = recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": 0})})
     for budget in ("minutes", "flops"):
         if getattr(recipe.train, budget) and not recipe.train.steps:
@@ -97,6 +98,20 @@ def refuse_change(recipe: Recipe, run: Path) -> Recipe:
                 f"train.{budget}: this run's budget has become a number of steps; give train.steps to go on longer"
             )
     return recipe
+
+
+def afresh(recipe: Recipe, run: Path) -> Recipe:
+    """The recipe of a run that begins again before its first checkpoint: of its own file, the steps that a budget came
+    to are left out."""
+    stored = run / "recipe.yaml"
+    if not (recipe.train.minutes or recipe.train.flops) or not stored.is_file() or recipe != read_recipe(stored):
+        return recipe
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update={"steps": 0})})
+
+
+def _plans(run: Path) -> set[int]:
+    """All the numbers of steps that a budget in minutes came to in this run."""
+    return {line["total_steps"] for line in read_metrics(run / "plan.jsonl")}
 
 
 def difference(one: Recipe, other: Recipe, free: frozenset[str] = frozenset()) -> str | None:

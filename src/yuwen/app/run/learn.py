@@ -116,6 +116,7 @@ class Learning:
     def run(self, *, quiet: bool) -> None:
         """Trains to the end."""
         progress = self.trainer.progress
+        self.trainer.rewind()
         if self.processes.first:
             write_recipe(self.recipe, self.folder / "recipe.yaml")
             cut_back(self.folder / "samples.jsonl", progress.step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from yuwen.app.machine import resources
@@ -22,7 +23,7 @@ def refuse_too_large(recipe: Recipe, config: Any, parameters: int, world: int) -
     assert recipe.objective is not None
     times = readings(recipe.objective, recipe.data.fields)
     needed = fixed + activations_bytes(config, times * tokens, length, element)
-    free = resources.memory()[1]
+    free = resources.memory()[1] // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # torchrun's, of this machine
     if needed <= free:
         return
     fits = fitting_tokens(config, share, length, element, free - fixed, times)

@@ -33,6 +33,15 @@ class Summary:
         """Where it stands."""
         return Path(self.run) / "summary.json"
 
+    @property
+    def is_written(self) -> bool:
+        """Whether the file tells of these steps: that of an earlier end, from which the run went on, does not."""
+        try:
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return False
+        return isinstance(found, dict) and found.get("steps") == self.steps
+
     def write(self) -> None:
         """Puts it into the run's folder."""
         replace_text(self.path, json.dumps(vars(self), ensure_ascii=False, indent=1))

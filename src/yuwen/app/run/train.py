@@ -18,7 +18,7 @@ from yuwen.app.progress import Progress
 from yuwen.app.run import count
 from yuwen.app.run.begin import begun_from, fresh, refuse_hopeless, resumed
 from yuwen.app.run.feed import Feed, TextFeed, corpora, feed_of
-from yuwen.app.run.folder import claim, refuse_change
+from yuwen.app.run.folder import afresh, claim, refuse_change
 from yuwen.app.run.learn import Learning
 from yuwen.app.run.memory import out_of_memory
 from yuwen.app.run.recipe import Recipe, read_recipe
@@ -66,6 +66,7 @@ def train(
             if saved is not None:
                 recipe = refuse_change(recipe, run)
             else:
+                recipe = afresh(recipe, run) if resume else recipe
                 one_budget(recipe)
             job = _Job(recipe, run, processes, say, quiet)
             return job.execute(saved, started if preparation_counts else None)
@@ -121,7 +122,7 @@ class _Job:
 
     def _told(self, summary: Summary, *, again: bool = False) -> Summary:
         """The summary, written down; `again`, of a run that was finished before: only where its end was interrupted."""
-        if self.processes.first and not (again and summary.path.is_file()):
+        if self.processes.first and not (again and summary.is_written):
             summary.write()
         return summary
 
@@ -228,7 +229,7 @@ class _Job:
         assert self.recipe.objective is not None
         labels = feed.labels if self.recipe.objective.name == "classify" else None
         if self.origin is not None:
-            return begun_from(self.recipe, self.origin, tokenizer, labels, self.say)
+            return begun_from(self.recipe, self.origin, tokenizer, labels, self.processes.world, self.say)
         return fresh(self.recipe, tokenizer, labels, self.processes.world)
 
     def _summary(
