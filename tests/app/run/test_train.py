@@ -19,6 +19,7 @@ from yuwen.data import prepare
 from yuwen.errors import UserError
 from yuwen.tokens import TokenizerConfig
 from yuwen.tokens import train as train_tokenizer
+from yuwen.training import Processes
 from yuwen.training.logging import cut_back, read_metrics
 
 LINE = "the cat sees a tree and runs home over the hill 二月春风似剪刀。\n"
@@ -228,6 +229,19 @@ def test_settings_that_cannot_be(overrides: str, capsys: pytest.CaptureFixture[s
 def test_what_no_memory_holds_is_told_before_any_text_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     for huge in (f"train.batch_tokens={1 << 44}", "model={layers: 1000, width: 16384, heads: 128, ffn: 65536}"):
         assert "GiB are free: " in refused(capsys, "small.yaml", "data.train=missing.txt", huge)
+
+
+def test_what_processes_cannot_share_is_told_before_any_text_is_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = ["small.yaml", "data.train=missing.txt"]
+    monkeypatch.setattr(Processes, "from_environment", lambda: Processes(0, 3))
+    assert "64 cannot be shared by 3 processes" in refused(capsys, *absent)
+    monkeypatch.setattr(Processes, "from_environment", lambda: Processes(0, 2))
+    bert = ["model={family: bert, layers: 1, width: 16, heads: 2}", "data.length=32"]
+    assert "set train.batch_tokens to 128 at least" in refused(capsys, *absent, *bert)
+    Path("counts.yaml").write_text(yaml.safe_dump({"data": {"train": "missing.txt"}, "model": {"family": "ngram"}}))
+    assert "start it without torchrun" in refused(capsys, "counts.yaml")
 
 
 @pytest.mark.parametrize(

@@ -90,14 +90,11 @@ class _Job:
     def execute(self, saved: Saved | None, started: float | None) -> Summary:
         if saved is None:
             self._begin_from()
-        # what a count would ignore, and what no memory holds, is refused before any text is read
+        # what a count would ignore, processes cannot share or no memory holds is refused before any text is read
         if FAMILIES[self.recipe.family].config.COUNTS:
             count.settings(self.recipe, 1)
-            if self.processes.world > 1:
-                raise UserError(
-                    f"model.family={self.recipe.family} is counted by one process: start it without torchrun"
-                )
-        elif saved is None and self.origin is None:
+        _refuse_shares(self.recipe, self.processes.world)
+        if saved is None and self.origin is None and not FAMILIES[self.recipe.family].config.COUNTS:
             refuse_hopeless(self.recipe, self.processes.world)
         feed = self._stage("text", lambda: feed_of(self.recipe))
         tokenizer = self._stage("tokens", lambda: self._tokenizer(feed, saved))
@@ -293,6 +290,20 @@ def one_budget(recipe: Recipe) -> None:
     if len(given) > 1:
         zero = " or ".join(f"train.{name}=0" for name in given)
         raise UserError(f"train: give {' or '.join(given)}, not both: set {zero}")
+
+
+def _refuse_shares(recipe: Recipe, world: int) -> None:
+    """UserError for what so many processes cannot share."""
+    if world == 1:
+        return
+    if FAMILIES[recipe.family].config.COUNTS:
+        raise UserError(f"model.family={recipe.family} is counted by one process: start it without torchrun")
+    tokens, length = recipe.train.micro_batches(world)[1], recipe.data.length
+    if recipe.objective is not None and recipe.objective.name == "next_sentence" and tokens < 2 * length:
+        raise UserError(
+            f"objective.name=next_sentence takes the second sentence from another window, and each of {world} processes"
+            f" reads one at a time: set train.batch_tokens to {2 * length * world} at least"
+        )
 
 
 def _no_room(error: BaseException, run: Path) -> UserError | None:
