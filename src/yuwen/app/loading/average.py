@@ -3,8 +3,8 @@
     theta = 1/N  sum_n theta_n
 
 It is a model again only where all lie in one valley of the loss: the last checkpoints of one run (Vaswani et al. 2017,
-section 6.1), or what was fine-tuned several times from the same weights (Wortsman et al. 2022, model soups). Models
-that began from different random weights have nothing in common to take the mean of.
+section 6.1), or, often, what was fine-tuned several times from the same weights (Wortsman et al. 2022, model soups):
+measure it. Models that began from different random weights have nothing in common to take the mean of.
 """
 
 from __future__ import annotations
