@@ -215,8 +215,9 @@ def test_settings_reach_those_that_have_a_use_for_them() -> None:
     llama, counts = (yaml.safe_load(Path(f"out/{name}-1/recipe.yaml").read_text()) for name in ("llama", "counts"))
     assert llama["train"]["micro_tokens"] == 32 and llama["optimizer"]["lr"] == 0.01
     assert llama["tokenizer"]["vocabulary"] == counts["tokenizer"]["vocabulary"] == 280
+    Path("more.yaml").write_text(Path("counts.yaml").read_text())
     with pytest.raises(UserError, match=r"optimizer\.lr=0\.01: a count takes one pass"):
-        compared("counts", overrides=["optimizer.lr=0.01"])
+        compared("counts", "more", overrides=["optimizer.lr=0.01"])
 
 
 def test_a_run_that_failed_can_be_mended() -> None:

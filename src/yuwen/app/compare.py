@@ -147,9 +147,11 @@ def _entries(
     if spent:
         raise UserError(f"{spent[0]}: the budget is given for all already: leave it out")
     more = [*overrides, *([f"data.train={json.dumps(data, ensure_ascii=False)}"] if data is not None else [])]
+    read = [_recipe(path, more) for path in recipes]
+    if all(map(counted, read)):  # what none has a use for is no setting of others
+        read = [read_recipe(path, more) for path in recipes]
     entries: dict[str, Entry] = {}
-    for path in recipes:
-        recipe = budget.of(_recipe(path, more, several=len(recipes) > 1))
+    for path, recipe in zip(recipes, map(budget.of, read), strict=True):
         if counted(recipe):  # what a count would ignore is told before the others are trained
             counting.settings(recipe, 1)
         for seed in [recipe.train.seed] if counted(recipe) or not seeds else seeds:
@@ -164,13 +166,12 @@ def _entries(
     )
 
 
-def _recipe(path: Path, overrides: Sequence[str], *, several: bool) -> Recipe:
-    """One file's recipe. A count among `several` is spared what only the others obey."""
-    if several:
-        with contextlib.suppress(UserError):  # said below, of all that is given
-            recipe = read_recipe(path, counting.obeyed(overrides))
-            if counted(recipe):
-                return recipe
+def _recipe(path: Path, overrides: Sequence[str]) -> Recipe:
+    """One file's recipe; a count is spared what only others obey."""
+    with contextlib.suppress(UserError):  # said below, of all that is given
+        recipe = read_recipe(path, counting.obeyed(overrides))
+        if counted(recipe):
+            return recipe
     return read_recipe(path, overrides)
 
 
@@ -261,8 +262,9 @@ def serve() -> None:
     The input stays open as long as the process that started this one: when that is gone, however it went, this one
     ends too, and no run trains on unseen.
     """
-    work, sink = json.loads(sys.stdin.readline()), sys.stdout
-    sys.stdout = sys.stderr
+    work = json.loads(sys.stdin.readline())
+    sink = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # whatever else is printed, by whomever, is no answer
 
     def watch() -> None:
         while os.read(0, 1 << 10):
