@@ -79,6 +79,16 @@ def test_more_steps_go_on_from_where_it_stood(tmp_path: Path) -> None:
     assert "steps: 12" in (tmp_path / "raised" / "recipe.yaml").read_text()
 
 
+def test_fewer_steps_are_told_of(tmp_path: Path, stop_at: Stop, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    broken_off(tmp_path, run, stop_at, 6, overrides=("train.steps=20",))
+    capsys.readouterr()
+    train(recipe(tmp_path), run, resume="auto")
+    assert "12 steps in all, where it was to be 20" in capsys.readouterr().err
+    train(recipe(tmp_path, "train.steps=14"), run, resume="auto")
+    assert "where it was to be" not in capsys.readouterr().err
+
+
 def test_the_runs_own_recipe_goes_on_like_the_first(
     tmp_path: Path, stop_at: Stop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

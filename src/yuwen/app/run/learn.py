@@ -17,7 +17,7 @@ from yuwen.app.progress import Progress
 from yuwen.app.run.feed import Feed, identity
 from yuwen.app.run.flops import flops_per_token
 from yuwen.app.run.own import readings_more
-from yuwen.app.run.recipe import Recipe, write_recipe
+from yuwen.app.run.recipe import Recipe, read_recipe, write_recipe
 from yuwen.app.run.speak import speaker
 from yuwen.data import Loader
 from yuwen.data.loader import Source
@@ -106,6 +106,9 @@ class Learning:
         """Takes up where a checkpoint stands; train.steps may have been raised since."""
         self.trainer.resume(saved)
         progress, given = self.trainer.progress, self.recipe.train.steps
+        before = read_recipe(self.folder / "recipe.yaml").train.steps
+        if given and given < before:
+            self.say(f"{given} steps in all, where it was to be {before}: the schedule from here on is that of {given}")
         if given and self.recipe.train.minutes:
             progress.fixed = True
         progress.total_steps = given or progress.total_steps
