@@ -19,8 +19,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from yuwen.app.loading.load import load
 from yuwen.app.machine import resources
 from yuwen.app.pages.comparison import write_comparison
@@ -112,7 +110,7 @@ def compare(
     result: dict[str, Any] = {
         "data": {"train": first.train, "valid": first.valid, "held_out": held_out},
         "budget": {name: value for name, value in asdict(budget or Budget()).items() if value},
-        "machine": _machine(),
+        "machine": resources.described(),
         "rows": _rows(runs),
         "runs": runs,
     }
@@ -123,10 +121,6 @@ def compare(
         say(f"the table in {out} is of this comparison alone; the runs of {', '.join(gone)} stay")
     write_comparison(out, result)
     return result
-
-
-def _machine() -> dict[str, Any]:
-    return {"processor": resources.processor(), "cores": resources.cores(), "torch": torch.__version__}
 
 
 def _entries(
@@ -308,7 +302,7 @@ def _trained(entry: Entry, identity: str, quiet: bool) -> dict[str, Any]:
         "seconds": summary.seconds,
         "flops": None if per_token is None else per_token * summary.tokens,
         "peak_memory_bytes": memory,
-        "machine": _machine(),
+        "machine": resources.described(),
         **_curve(run, per_token),
     }
     replace_text(run / _RESULT, json.dumps(found, ensure_ascii=False, indent=1))

@@ -7,6 +7,7 @@ import functools
 import os
 import platform
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import psutil
@@ -18,6 +19,11 @@ def cores() -> int:
     """Cores this process may use: its affinity, and no more than its container's CPU quota (rounded up)."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(affinity, _quota()))
+
+
+def described() -> dict[str, str | int]:
+    """What figures depend on, for whoever reads them elsewhere: processor, cores, PyTorch's version."""
+    return {"processor": processor(), "cores": cores(), "torch": metadata.version("torch")}
 
 
 def memory() -> tuple[int, int]:

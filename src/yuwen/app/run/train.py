@@ -10,8 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from yuwen.app.loading.sources import tokenizer as tokenizer_of
 from yuwen.app.machine import resources
 from yuwen.app.progress import Progress
@@ -255,7 +253,7 @@ class _Job:
                 "bytes_per_token": round(meta.bytes / meta.tokens, 3),
             },
             model={"parameters": parameters, "family": config.MODEL_TYPE, **config.model_dump(mode="json")},
-            machine={"processor": resources.processor(), "cores": resources.cores(), "torch": torch.__version__},
+            machine=resources.described(),
         )
 
 
