@@ -54,6 +54,14 @@ def test_minutes_become_steps_that_a_resumed_run_keeps(
     assert (run / "plan.jsonl").read_text().endswith('"seconds": 9.0}\n')
 
 
+@pytest.mark.parametrize(("steps", "warns"), [(4, True), (5, False)])
+def test_a_run_that_only_warms_up_says_so(
+    tmp_path: Path, steps: int, warns: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(recipe(tmp_path, f"train.steps={steps}", "schedule.warmup=4"), tmp_path / "run")
+    assert (f"schedule.warmup is 4 steps long and the run {steps}" in capsys.readouterr().err) is warns
+
+
 def test_before_the_minutes_are_planned_nothing_is_saved(tmp_path: Path, stop_at: Stop) -> None:
     """The schedule changes with the plan, so that a run which resumed before it would not be the undisturbed one."""
     run = tmp_path / "run"

@@ -14,7 +14,7 @@ from __future__ import annotations
 from yuwen.data.buckets import Records, Rows, in_order
 from yuwen.data.corpus import Corpus, corpus
 from yuwen.data.framing import Frame, framed, padded
-from yuwen.data.loader import Loader
+from yuwen.data.loader import Loader, share_of
 from yuwen.data.prepare import prepare
 from yuwen.data.records import RAW, RowShards, field_texts, prepare_rows
 from yuwen.data.shards import Shards
@@ -43,5 +43,6 @@ __all__ = [
     "padded",
     "prepare",
     "prepare_rows",
+    "share_of",
     "split",
 ]

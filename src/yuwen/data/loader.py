@@ -15,6 +15,16 @@ class Source(Protocol):
     def samples(self, positions: np.ndarray) -> Any: ...
 
 
+def share_of(samples: int, world: int) -> int:
+    """How many of a batch's samples each process reads. UserError if the batch cannot be shared equally."""
+    if samples < 1 or samples % world:
+        raise UserError(
+            f"a batch of {samples} windows cannot be shared by {world} processes"
+            f"; choose train.batch_tokens as a multiple of {world} × data.length"
+        )
+    return samples // world
+
+
 class Loader:
     """Batches for rank `rank` of `world`: together the ranks read exactly what one process would, in its order.
 
@@ -25,13 +35,8 @@ class Loader:
     """
 
     def __init__(self, windows: Source, samples: int, rank: int = 0, world: int = 1, position: int = 0) -> None:
-        if samples < 1 or samples % world:
-            raise UserError(
-                f"a batch of {samples} windows cannot be shared by {world} processes"
-                f"; choose train.batch_tokens as a multiple of {world} × data.length"
-            )
+        share = share_of(samples, world)
         self.windows, self.samples, self.position = windows, samples, position
-        share = samples // world
         self._offsets = np.arange(rank * share, (rank + 1) * share)
 
     def next_batch(self) -> Any:

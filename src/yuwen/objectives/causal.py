@@ -58,6 +58,7 @@ class CausalObjective:
     reads: ClassVar[frozenset[Reads]] = frozenset({"forwards"})
     rows: ClassVar[bool] = False
     together: ClassVar[bool] = False
+    fewest: ClassVar[int] = 1
     least: ClassVar[int] = 2  # as what is held out is read by windows that share one
 
     def __init__(self, config: CausalConfig | None = None, vocabulary: int | None = None) -> None:

@@ -45,6 +45,7 @@ class ClassifyObjective:
     reads: ClassVar[frozenset[Reads]] = frozenset({"forwards", "both", "permuted", "pairs"})
     rows: ClassVar[bool] = True
     together: ClassVar[bool] = False
+    fewest: ClassVar[int] = 1
     least: ClassVar[int] = 3  # [CLS] a [SEP]; where there is more to frame, `data.framing` says so
 
     def __init__(self, config: ClassifyConfig, frame: Frame) -> None:

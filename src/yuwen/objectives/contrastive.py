@@ -51,6 +51,7 @@ class ContrastiveObjective:
     reads: ClassVar[frozenset[Reads]] = frozenset({"both", "permuted"})
     rows: ClassVar[bool] = True
     together: ClassVar[bool] = True
+    fewest: ClassVar[int] = 2
     least: ClassVar[int] = 3  # [CLS] a [SEP]
 
     def __init__(self, config: ContrastiveConfig, frame: Frame) -> None:

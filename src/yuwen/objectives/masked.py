@@ -168,6 +168,7 @@ class MaskedObjective:
     reads: ClassVar[frozenset[Reads]] = frozenset({"both"})
     rows: ClassVar[bool] = False
     together: ClassVar[bool] = False
+    fewest: ClassVar[int] = 1
     least: ClassVar[int] = 3  # [CLS] a [SEP]
 
     def __init__(self, config: MaskedConfig, vocabulary: Vocabulary) -> None:

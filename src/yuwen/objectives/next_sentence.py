@@ -31,10 +31,11 @@ class NextSentenceConfig(MaskingConfig):
 
 
 class NextSentenceObjective(SentencePairs):
-    """BERT's two tasks at once. A batch needs two rows at least."""
+    """BERT's two tasks at once."""
 
     name: ClassVar[str] = "next_sentence"
     fills: ClassVar[bool] = True
+    fewest: ClassVar[int] = 2  # what does not follow is from another window
 
     def lay_out(self, samples: Sample, width: int, rng: np.random.Generator) -> tuple[Piece, Piece, np.ndarray]:
         B = len(samples.ids)

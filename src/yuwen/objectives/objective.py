@@ -40,12 +40,14 @@ class Objective(Protocol):
 
     `reads` are the ways of reading whose models it can train. `rows`: its samples are records (`data.Rows`), not
     windows of text (`data.Sample`). `together`: samples of a batch see each other, so that a batch cannot be computed
-    in parts (`Together`). `least`: the shortest `data.length` that has room for its frame and something to ask for.
+    in parts (`Together`). `fewest`: how many samples it must have at a time, two where one stands against another.
+    `least`: the shortest `data.length` that has room for its frame and something to ask for.
     """
 
     reads: ClassVar[frozenset[Reads]]
     rows: ClassVar[bool]
     together: ClassVar[bool]
+    fewest: ClassVar[int]
     least: ClassVar[int]
 
     def prepare(self, samples: Any, rng: np.random.Generator) -> Batch: ...

@@ -35,6 +35,7 @@ class PairsObjective:
     reads: ClassVar[frozenset[Reads]] = frozenset({"pairs"})
     rows: ClassVar[bool] = False
     together: ClassVar[bool] = False
+    fewest: ClassVar[int] = 1
     least: ClassVar[int] = FRAME + 1
     name: ClassVar[str]
 

@@ -53,6 +53,7 @@ class PermutedObjective:
     reads: ClassVar[frozenset[Reads]] = frozenset({"permuted"})
     rows: ClassVar[bool] = False
     together: ClassVar[bool] = False
+    fewest: ClassVar[int] = 1
     least: ClassVar[int] = 3  # a [SEP] [CLS]
 
     def __init__(self, config: PermutedConfig, vocabulary: Vocabulary) -> None:

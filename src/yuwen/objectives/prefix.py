@@ -41,6 +41,7 @@ class PrefixObjective:
     reads: ClassVar[frozenset[Reads]] = frozenset({"forwards"})
     rows: ClassVar[bool] = False
     together: ClassVar[bool] = False
+    fewest: ClassVar[int] = 1
     least: ClassVar[int] = 1
 
     def __init__(self, config: PrefixConfig, vocabulary: Vocabulary) -> None:

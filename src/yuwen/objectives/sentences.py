@@ -42,6 +42,7 @@ class SentencePairs:
     reads: ClassVar[frozenset[Reads]] = frozenset({"both"})
     rows: ClassVar[bool] = False
     together: ClassVar[bool] = False
+    fewest: ClassVar[int] = 1
     least: ClassVar[int] = 5  # [CLS] a [SEP] b [SEP]
     name: ClassVar[str]
     fills: ClassVar[bool]  # whether the two pieces of every row are as long as the window: then nothing is padded

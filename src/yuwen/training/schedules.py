@@ -36,9 +36,13 @@ class ScheduleConfig(Config):
             raise ValueError(f"final={self.final}: name=constant never falls: leave it out")
         return self
 
+    def rise(self, total: int) -> int:
+        """The steps of the warm-up, of `total`."""
+        return _steps(self.warmup, total)
+
     def factor(self, step: int, total: int) -> float:
         """The factor for step `step` (from 0) of `total`."""
-        warmup = _steps(self.warmup, total)
+        warmup = self.rise(total)
         if step < warmup:
             return (step + 1) / (warmup + 1)
         if self.name == "constant":

@@ -158,6 +158,7 @@ class Trainer:
         if self.plans is not None:
             self.plans.begin(progress.step)
         try:
+            self._warn_of_warmup()
             if progress.step == 0:
                 untrained = self._evaluate() if config.evaluate_every or config.minutes else {}
                 self._report(log, {"step": 0, "tokens": 0, "seconds": self._seconds(), **untrained})
@@ -170,6 +171,7 @@ class Trainer:
                     progress, seconds, self._seconds(), progress.evaluation_seconds, config.evaluate_every
                 ):
                     self.hooks.planned(progress.total_steps)
+                    self._warn_of_warmup()
                 last = self.finished
                 metrics: dict[str, float] = {}
                 if last or _due(config.evaluate_every, progress.step):
@@ -209,6 +211,14 @@ class Trainer:
     def _factor(self) -> float:
         step = self.progress.step  # unplanned, it is no further than a share of the way
         return self.schedule.factor(step, self.progress.total_steps or max(_UNPLANNED, round(step / _SHARE)))
+
+    def _warn_of_warmup(self) -> None:
+        total = self.progress.total_steps
+        if total and (rise := self.schedule.rise(total)) >= total:
+            self.hooks.message(
+                f"schedule.warmup is {rise} steps long and the run {total}: optimizer.lr is never reached; below 1 it"
+                " is a share of the steps"
+            )
 
     def _step(self, factor: float) -> Step:
         progress = self.progress

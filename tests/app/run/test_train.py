@@ -240,6 +240,8 @@ def test_what_processes_cannot_share_is_told_before_any_text_is_read(
     monkeypatch.setattr(Processes, "from_environment", lambda: Processes(0, 2))
     bert = ["model={family: bert, layers: 1, width: 16, heads: 2}", "data.length=32"]
     assert "set train.batch_tokens to 128 at least" in refused(capsys, *absent, *bert)
+    odd = ["data.length=32", "train.batch_tokens=96"]  # 48 tokens each, but a window and a half
+    assert "a batch of 3 windows cannot be shared by 2 processes" in refused(capsys, *absent, *odd)
     Path("counts.yaml").write_text(yaml.safe_dump({"data": {"train": "missing.txt"}, "model": {"family": "ngram"}}))
     assert "start it without torchrun" in refused(capsys, "counts.yaml")
 

@@ -50,11 +50,10 @@ def out_of_memory(error: BaseException, recipe: Recipe, world: int) -> UserError
 def _mend(recipe: Recipe, tokens: int, world: int) -> str:
     """The setting by which a process computes so many tokens at a time; empty where this objective takes no fewer."""
     assert recipe.objective is not None
-    name = recipe.objective.name
-    least = 2 * recipe.data.length if name == "next_sentence" else 1  # what does not follow is from another window
-    if tokens < least:
+    kinds = OBJECTIVES[recipe.objective.name]
+    if tokens < recipe.data.length * max(kind.fewest for kind in kinds):
         return ""
-    if any(kind.together for kind in OBJECTIVES[name]):  # never in parts, and a smaller batch is another task
+    if any(kind.together for kind in kinds):  # never in parts, and a smaller batch is another task
         return f"set train.batch_tokens={tokens * world}, an easier task,"
     return f"set train.micro_tokens={tokens}"
 

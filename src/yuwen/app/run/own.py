@@ -97,16 +97,11 @@ def fit(
             f"objective.name={name} compares the rows of a batch with each other, so a batch cannot be computed in "
             "parts: leave train.micro_tokens out"
         )
-    if kind.together and samples < 2:
-        raise UserError(
-            f"objective.name={name} compares the rows of a batch with each other, and train.batch_tokens of one"
-            f" data.length hold one: set train.batch_tokens to many times {length}"
-        )
-    if name == "next_sentence" and samples < 2:
+    if samples < kind.fewest:
         which = "micro_tokens" if parts else "batch_tokens"
         raise UserError(
-            f"objective.name={name} takes the second sentence from another window, and train.{which} of one data.length"
-            f" hold one: set train.{which} to {2 * length} at least"
+            f"objective.name={name} reads one text beside another, and train.{which} hold {samples} of data.length:"
+            f" set train.{which} to {kind.fewest * length} at least"
         )
     if not dropout:
         _refuse_alike(objective, fields)

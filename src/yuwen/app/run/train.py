@@ -21,9 +21,11 @@ from yuwen.app.run.learn import Learning
 from yuwen.app.run.memory import out_of_memory
 from yuwen.app.run.recipe import Recipe, read_recipe
 from yuwen.app.run.summary import Summary
+from yuwen.data import share_of
 from yuwen.errors import UserError
 from yuwen.interop import stored_config
 from yuwen.models import FAMILIES, Classifier, Model, family
+from yuwen.objectives import OBJECTIVES
 from yuwen.tokens import Tokenizer
 from yuwen.tokens.train import train as train_tokenizer
 from yuwen.tokens.train import training_texts
@@ -296,11 +298,16 @@ def _refuse_shares(recipe: Recipe, world: int) -> None:
         return
     if FAMILIES[recipe.family].config.COUNTS:
         raise UserError(f"model.family={recipe.family} is counted by one process: start it without torchrun")
-    tokens, length = recipe.train.micro_batches(world)[1], recipe.data.length
-    if recipe.objective is not None and recipe.objective.name == "next_sentence" and tokens < 2 * length:
+    assert recipe.objective is not None
+    length, name = recipe.data.length, recipe.objective.name
+    micro_batches, tokens = recipe.train.micro_batches(world)
+    share = share_of(recipe.train.batch_tokens // length // micro_batches, world)
+    # those that compare a whole batch gather what all processes read
+    fewest = max((kind.fewest for kind in OBJECTIVES[name] if not kind.together), default=1)
+    if share < fewest:
         raise UserError(
-            f"objective.name=next_sentence takes the second sentence from another window, and each of {world} processes"
-            f" reads one at a time: set train.batch_tokens to {2 * length * world} at least"
+            f"objective.name={name} reads one text beside another, and each of {world} processes reads {share} at a"
+            f" time: set train.batch_tokens to {fewest * length * world} at least"
         )
 
 
