@@ -121,6 +121,36 @@ def test_saved_and_loaded_it_says_the_same(name: str, tmp_path: Path) -> None:
         assert torch.equal(loaded[0].classify(ids, keep), ours.classify(ids, keep))
 
 
+@pytest.mark.parametrize("name", ["bert", "roberta", "albert", "distilbert"])
+def test_a_head_for_words_stands_beside_that_for_classes(name: str, tmp_path: Path) -> None:
+    """Both published classes read the folder, each its own head, and so do we."""
+    known = FAMILIES[name].config.model_fields
+    common = {"vocabulary": V, "context": 64, "layers": 2, "width": 48, "heads": 4, **MORE.get(name, {})}
+    body = parse_config(name, {key: value for key, value in common.items() if key in known})
+    generator = torch.Generator().manual_seed(0)
+    ours = build_classifier(
+        ClassifierConfig(body=body_config(body, words=True), labels=LABELS, pad=PAD), generator
+    ).eval()
+    with torch.no_grad():
+        for parameter in ours.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+    save_folder(tmp_path, ours)
+    loaded, words = load_classifier(tmp_path), load_folder(tmp_path)[0]
+    assert loaded is not None and loaded[0].config == ours.config
+    ids, keep = padded_ids([9, 7, 3])
+    encoder: Any = ours.body
+    with torch.no_grad():
+        classes, told = ours.classify(ids, keep), encoder.output(encoder(ids[:1, :9]))
+        assert torch.equal(loaded[0].classify(ids, keep), classes)
+        for model in (loaded[0].body, words):
+            assert torch.equal(model.output(model(ids[:1, :9])), told)  # type: ignore[operator, union-attr]
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path, attn_implementation="eager")
+    torch.testing.assert_close(classes, theirs_answer(name, theirs.eval(), ids, keep), atol=1e-5, rtol=0)
+    theirs = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    with torch.no_grad():
+        torch.testing.assert_close(told, theirs(input_ids=ids[:1, :9]).logits, atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize("name", BODIES)
 def test_padding_and_the_other_rows_change_nothing(name: str) -> None:
     model = classifier(name)

@@ -9,12 +9,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from yuwen.data import Frame
 from yuwen.data.buckets import Rows
 from yuwen.errors import UserError
 from yuwen.models import Classifier, ClassifierConfig, build_classifier, parse_config
+from yuwen.models.classifier import body_config
+from yuwen.nn import Padding
 from yuwen.objectives import OBJECTIVES, ClassifyConfig, ClassifyObjective, trains
+from yuwen.objectives.masked import IGNORE
+from yuwen.objectives.vocabulary import Vocabulary
 
 FRAME = Frame((1,), (2,), (2,), 0)
 RNG = np.random.default_rng(0)
@@ -124,6 +130,63 @@ def test_two_readings_shall_agree(model: Classifier) -> None:
     apart = F.kl_div(p, q, reduction="sum", log_target=True) + F.kl_div(q, p, reduction="sum", log_target=True)
     torch.manual_seed(5)
     torch.testing.assert_close(objective.loss(dropping, batch, {})["classify"].sum, told + 1.5 * apart)
+
+
+SIZE = 30
+KNOWN = Vocabulary(SIZE, pad=0, cls=1, sep=2, mask=29, end=2, sentinels=(), ordinary=np.arange(3, 29),
+                   is_ordinary=(np.arange(SIZE) > 2) & (np.arange(SIZE) < 29))  # fmt: skip
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=8), st.floats(0.05, 0.9), st.integers(0, 99))
+def test_hidden_words_stand_beside_the_texts(lengths: list[int], rate: float, seed: int) -> None:
+    """The text is read whole for its class; of its words `rate` are asked for, never what frames or pads it."""
+    samples = rows(lengths, [0] * len(lengths))
+    samples = Rows(
+        {"text": [ids % 26 + 3 for ids in samples.fields["text"]]}, samples.labels, None, samples.positions, 43
+    )
+    objective = ClassifyObjective(ClassifyConfig(language=1.0, rate=rate), FRAME, KNOWN)
+    batch, again = (objective.prepare(samples, np.random.default_rng(seed)) for _ in range(2))
+    assert all(torch.equal(batch.tensors[name], again.tensors[name]) for name in batch.tensors)
+    plain = ClassifyObjective(ClassifyConfig(), FRAME).prepare(samples, np.random.default_rng(seed))
+    assert all(torch.equal(batch.tensors[name], plain.tensors[name]) for name in plain.tensors)
+    assert (batch.counts["classify"], batch.tokens) == (len(lengths), plain.tokens)
+    hidden, places, targets = (batch.tensors[f"masked_{name}"] for name in ("ids", "places", "targets"))
+    restored = hidden.clone()
+    for row, length in enumerate(lengths):
+        asked = places[row][targets[row] != IGNORE]
+        assert len(asked) == min(length, max(1, round(rate * length))) == len(set(asked.tolist()))
+        assert asked.min() >= 1 and asked.max() <= length
+        restored[row, asked] = targets[row][targets[row] != IGNORE]
+    assert torch.equal(restored, batch.tensors["ids"])
+    assert batch.counts["masked"] == int((targets != IGNORE).sum())
+
+
+def test_hidden_words_are_told_by_the_head_of_the_body() -> None:
+    shape = {"vocabulary": SIZE, "context": 16, "layers": 2, "width": 16, "heads": 2}
+    body = body_config(parse_config("bert", shape), words=True)
+    model = build_classifier(ClassifierConfig(body=body, labels=tuple("abc")), torch.Generator().manual_seed(1)).eval()
+    objective = ClassifyObjective(ClassifyConfig(language=0.7), FRAME, KNOWN)
+    batch = objective.prepare(rows([3, 9], [2, 0]), RNG)
+    terms = objective.loss(model, batch, {})
+    read = batch.tensors
+    encoder: Any = model.body
+    scores = encoder.output(encoder(read["masked_ids"], Padding(read["keep"]), None, None))
+    asked = read["masked_targets"] != IGNORE
+    told = scores.gather(1, read["masked_places"][..., None].expand(-1, -1, SIZE))[asked]
+    expected = F.cross_entropy(told, read["masked_targets"][asked], reduction="sum")
+    torch.testing.assert_close(terms["masked"].sum, expected)
+    assert terms["masked"][1:] == (4, 0.7)
+    alone = ClassifyObjective(ClassifyConfig(), FRAME)
+    torch.testing.assert_close(terms["classify"].sum, alone.loss(model, batch, {})["classify"].sum)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"), [({"rate": 0.2}, "set language=1"), ({"language": 1, "consistency": 1}, "give one of them")]
+)
+def test_a_setting_that_would_be_ignored_is_refused(values: dict[str, float], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        ClassifyConfig.parse("objective", values)
 
 
 @pytest.mark.parametrize("weight", [0.0, -1.0, float("inf"), float("nan")])

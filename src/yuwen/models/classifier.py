@@ -148,9 +148,19 @@ class ClassifierConfig(Config):
         return self.layout.architecture
 
     @property
+    def prefix(self) -> str:
+        """What stands before the body's published names: nothing where these have it, as beside a head for words."""
+        return "" if getattr(self.body, "prefix", "") else self.layout.prefix
+
+    @property
+    def words(self) -> bool:
+        """Is there a head for hidden words beside the one for classes?"""
+        return bool(getattr(self.body, "masked", False))
+
+    @property
     def copies(self) -> Mapping[str, str]:
         """Published names under which files may repeat one of our weights, and our name of it."""
-        return {self.layout.prefix + theirs: f"body.{ours}" for theirs, ours in self.body.copies.items()}
+        return {self.prefix + theirs: f"body.{ours}" for theirs, ours in self.body.copies.items()}
 
     def kept(self, length: int) -> int:
         """Numbers that the backward pass keeps of each position: the body's."""
@@ -161,7 +171,7 @@ class ClassifierConfig(Config):
         values = self.body.published()
         return {
             **values,
-            "architectures": [self.architecture],
+            "architectures": [self.architecture, *([self.body.architecture] if self.words else [])],
             "id2label": {str(number): label for number, label in enumerate(self.labels)},
             "label2id": {label: number for number, label in enumerate(self.labels)},
             "pad_token_id": self.pad if values.get("pad_token_id") is None else values["pad_token_id"],
@@ -170,7 +180,8 @@ class ClassifierConfig(Config):
 
 class Classifier(nn.Module):
     """A body and its head: `classify(ids_BT, keep_BT, segments_BT) -> scores_BL`, a label's index its place in
-    `config.labels`. `body` is a model like any other, without the head it was pretrained with."""
+    `config.labels`. `body` is a model like any other, without the head it was pretrained with unless that is trained
+    on (`body_config`)."""
 
     def __init__(self, config: ClassifierConfig, body: Model) -> None:
         super().__init__()
@@ -187,8 +198,13 @@ class Classifier(nn.Module):
     def classify(self, ids_BT: Tensor, keep_BT: Tensor | None = None, segments_BT: Tensor | None = None) -> Tensor:
         """Scores of the classes, [B, L]. `keep_BT` is True where a token stands (default: everywhere), padding at the
         right; `segments_BT` tells the second text (1) from the first (0), where the body has segments."""
-        h_BTD = _STATES[self.config.reads](self.body, ids_BT, keep_BT, segments_BT)
+        h_BTD = self.states(ids_BT, keep_BT, segments_BT)
         return self.output(self.dropout(self.dense(_SPEAKS[self.config.layout.speaks](self.body, h_BTD, keep_BT))))
+
+    def states(self, ids_BT: Tensor, keep_BT: Tensor | None = None, segments_BT: Tensor | None = None) -> Tensor:
+        """What the body makes of the texts, [B, T, D]."""
+        h_BTD: Tensor = _STATES[self.config.reads](self.body, ids_BT, keep_BT, segments_BT)
+        return h_BTD
 
 
 class Dense(nn.Module):
@@ -239,11 +255,13 @@ _SPEAKS: dict[Speaks, Any] = {
 }
 
 
-def body_config(config: ModelConfig) -> ModelConfig:
-    """The settings of a model as a classifier's body: without the heads it was pretrained with."""
+def body_config(config: ModelConfig, *, words: bool = False) -> ModelConfig:
+    """The settings of a model as a classifier's body: without the heads it was pretrained with, but for an encoder's
+    head for hidden `words`."""
     layout = LAYOUTS.get(config.MODEL_TYPE)
     wanted = {
         **dict.fromkeys(("masked", "next_sentence", "sentence_order", "head_bias"), False),
+        "masked": words,
         "pooler": layout is not None and layout.speaks == "pooled",
     }
     if "masked" not in type(config).model_fields:
@@ -270,15 +288,16 @@ def on_body(
     generator: torch.Generator | None = None,
     *,
     pad: int | None = None,
+    words: bool = False,
     changes: Mapping[str, Any] | None = None,
 ) -> tuple[Classifier, list[str]]:
     """A classifier whose body has a pretrained model's weights, and the names of its parts that are fresh.
 
-    `changes` are settings of the body that its weights leave open, such as dropout. The weights are copied. UserError
-    for a family that cannot be a body.
+    With `words` it also has the head for hidden words. `changes` are settings of the body that its weights leave open,
+    such as dropout. The weights are copied. UserError for a family that cannot be a body.
     """
     body = model.body if isinstance(model, Classifier) else model
-    settings = body_config(body.config)
+    settings = body_config(body.config, words=words)
     if changes:
         settings = type(settings).parse("model", {**settings.model_dump(), **changes})
     config = ClassifierConfig.parse("model", {"body": settings, "labels": tuple(labels), "pad": pad})
@@ -305,7 +324,7 @@ def weights(config: ClassifierConfig) -> list[Entry]:
     layout = config.layout
     entries: list[Entry] = []
     for entry in family(config.MODEL_TYPE).weights(config.body):
-        theirs = layout.prefix + entry.theirs
+        theirs = config.prefix + entry.theirs
         if isinstance(entry, Stacked):
             entries.append(dataclasses.replace(entry, ours=tuple(f"body.{n}" for n in entry.ours), theirs=theirs))
         else:
@@ -331,13 +350,14 @@ def classifier_config(values: Mapping[str, Any], where: str) -> ClassifierConfig
         return None
     if values.get("problem_type") not in (None, "single_label_classification"):
         raise UserError(f"{where}: problem_type={values['problem_type']!r} is not supported: only one label for a text")
-    known = {key: value for key, value in values.items() if key not in ("architectures", "num_labels")}
+    known = {key: value for key, value in values.items() if key != "num_labels"}
     for key, ours in layout.constant.items():
         if values.get(key, ours) != ours:
             raise UserError(f"{where}: {key}={values[key]!r} is not supported for {kind.MODEL_TYPE} (only {ours!r})")
     body = kind.from_published(known, where)
     pad = values.get("pad_token_id")
-    return ClassifierConfig.parse(where, {"body": body_config(body), "labels": labels, "pad": pad})
+    settings = body_config(body, words=getattr(body, "masked", False))  # where architectures names that class, too
+    return ClassifierConfig.parse(where, {"body": settings, "labels": labels, "pad": pad})
 
 
 def _labels(values: Mapping[str, Any], where: str) -> tuple[str, ...]:

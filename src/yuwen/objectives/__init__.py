@@ -98,7 +98,7 @@ OBJECTIVES: dict[str, Sequence[type[Objective]]] = {
 _NEEDS: dict[type[Objective], Callable[[Tokenizer, Reads], tuple[Any, ...]]] = {
     CausalObjective: lambda tokenizer, reads: (tokenizer.size,),
     ContrastiveObjective: lambda tokenizer, reads: (Frame.of(tokenizer, reads),),
-    ClassifyObjective: lambda tokenizer, reads: (Frame.of(tokenizer, reads),),
+    ClassifyObjective: lambda tokenizer, reads: (Frame.of(tokenizer, reads), Vocabulary.of(tokenizer)),
 }
 
 

@@ -31,7 +31,7 @@ SPECIAL_TOKENS: dict[str, tuple[str, ...]] = {
     "sentence_order": (*_FRAME, "[MASK]"),
     "permuted": (*_FRAME, "[MASK]"),  # not learnt from: it is how a person asks for a word
     "contrastive": _FRAME,
-    "classify": _FRAME,
+    "classify": (*_FRAME, "[MASK]"),  # hidden with objective.language
 }
 
 

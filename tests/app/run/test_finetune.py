@@ -119,6 +119,30 @@ def test_two_readings_are_twice_the_operations(tmp_path: Path) -> None:
     assert once is not None and twice == 2 * once
 
 
+def test_words_go_on_being_learnt_beside_labels(capsys: pytest.CaptureFixture[str]) -> None:
+    """The head of pretraining is taken on and trained; what is measured is the label alone."""
+    train(recipe(*fresh("bert"), "objective.name=masked", "train.steps=5"), Path("text"), quiet=True)
+    begin = ["model.from=text/last", "tokenizer={}", FIELDS, "objective.language=1"]
+    summary = train(recipe(*begin, "train.steps=30"), Path("run"))
+    assert "fresh: pooler.dense, output;" in capsys.readouterr().err
+    logged = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    trained = [line for line in logged if "loss_masked" in line]
+    assert trained[-1]["loss"] == pytest.approx(trained[-1]["loss_classify"] + trained[-1]["loss_masked"], rel=1e-5)
+    assert trained[-1]["loss_masked"] < trained[0]["loss_masked"] - 0.5
+    assert 0 < logged[-1]["valid_loss"] < 1  # of classes
+    found = yuwen.load("run").classifier
+    assert found is not None and found.config.words
+    assert set(yuwen.load("run").model.heads) >= {"masked"}  # type: ignore[union-attr]
+    alone = train(recipe(*begin[:-1], "train.steps=1"), Path("alone"), quiet=True)
+    assert summary.flops_per_token is not None and alone.flops_per_token is not None
+    assert summary.flops_per_token > 2 * alone.flops_per_token
+    for family in ("lstm", "t5"):
+        with pytest.raises(
+            UserError, match=rf"objective\.language asks for hidden words, which model\.family={family}"
+        ):
+            train(recipe(*fresh(family), FIELDS, "objective.language=1"), Path("other"), quiet=True)
+
+
 def test_what_the_begun_model_has_is_no_setting(capsys: pytest.CaptureFixture[str]) -> None:
     """A head that its weights hold can be trained, whatever its class is called; none can be switched off."""
     train(recipe(*fresh("bert"), "objective.name=next_sentence", "train.steps=1"), Path("text"), quiet=True)
@@ -291,10 +315,11 @@ def test_what_rows_cannot_be_learnt_from_is_told_before_training(overrides: list
     assert not Path("run/metrics.jsonl").exists()
 
 
-def test_a_run_of_rows_resumes_to_the_bit() -> None:
-    whole = recipe(*fresh("bert"), FIELDS, "model.dropout=0.1", "train.steps=8")
+@pytest.mark.parametrize("more", [(), ("objective.language=1",)])
+def test_a_run_of_rows_resumes_to_the_bit(more: tuple[str, ...]) -> None:
+    whole = recipe(*fresh("bert"), FIELDS, "model.dropout=0.1", "train.steps=8", *more)
     train(whole, Path("whole"), quiet=True)
-    half = recipe(*fresh("bert"), FIELDS, "model.dropout=0.1", "train.steps=8", "train.checkpoint_every=3")
+    half = recipe(*fresh("bert"), FIELDS, "model.dropout=0.1", "train.steps=8", "train.checkpoint_every=3", *more)
     train(half, Path("parts"), quiet=True)
     for later in Path("parts").glob("checkpoint-*"):
         if later.name != "checkpoint-3":

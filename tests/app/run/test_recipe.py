@@ -108,6 +108,12 @@ def test_no_section_comes_twice(tmp_path: Path) -> None:
 
 def test_with_another_model_the_objective_waits_for_it() -> None:
     assert parse_recipe(merge(LEAST, ["model.from=runs/a"])).objective is None
+    assert parse_recipe(merge(LEAST, ["model.from=runs/a", "objective={}"])).objective is None
+    with pytest.raises(UserError, match=r"objective: say objective\.name, too"):
+        parse_recipe(merge(LEAST, ["model.from=runs/a", "objective.label_smoothing=0.1"]))
+    rows = ["model.from=runs/a", "data.fields={text: a, label: b}", "objective.label_smoothing=0.1"]
+    found = parse_recipe(merge(LEAST, rows)).objective
+    assert found is not None and found.name == "classify"  # the columns say so, whatever the model
 
 
 MISTAKES = {

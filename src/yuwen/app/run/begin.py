@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from yuwen.app.run.memory import refuse_too_large
+from yuwen.app.run.own import learns_words
 from yuwen.app.run.recipe import Recipe, early_config
 from yuwen.errors import UserError
 from yuwen.interop import load_classifier, load_folder
@@ -36,7 +37,11 @@ def fresh(recipe: Recipe, tokenizer: Tokenizer, labels: Sequence[str] | None, wo
     generator = torch.Generator().manual_seed(recipe.train.seed)
     if labels is None:
         return build(config, generator)
-    settings = {"body": body_config(config), "labels": tuple(labels), "pad": pad}
+    settings = {
+        "body": body_config(config, words=learns_words(recipe.objective)),
+        "labels": tuple(labels),
+        "pad": pad,
+    }
     return build_classifier(ClassifierConfig.parse("model", settings), generator)
 
 
@@ -76,7 +81,8 @@ def begun_from(
         return _rebuilt(model, changes)
     generator = torch.Generator().manual_seed(recipe.train.seed)
     pad = tokenizer.end_id if tokenizer.pad_id is None else tokenizer.pad_id
-    classifier, new = on_body(model, labels, generator, pad=pad, changes=changes)
+    words = learns_words(recipe.objective)
+    classifier, new = on_body(model, labels, generator, pad=pad, words=words, changes=changes)
     say(f"fresh: {', '.join(new)}; all else is what {folder} has learnt")
     return classifier
 

@@ -34,24 +34,34 @@ _HEADS: dict[str, frozenset[str]] = {
 def own_objective(config: ModelConfig, fields: FieldsConfig | None) -> str:
     """Name of the objective for a model of these settings on such data, where the recipe names none."""
     if fields is not None:
-        if "source" in fields.texts:
-            return "seq2seq"
-        return "classify" if fields.label is not None else "contrastive"
+        return objective_of(fields)
     name = _PUBLISHED.get(family(config.MODEL_TYPE).name, "")
     # a flag of the objective's name says whether the model has the head for it
     return name if name and getattr(config, name, True) else _BY_READING[config.reads]
+
+
+def objective_of(fields: FieldsConfig) -> str:
+    """Name of the objective that rows of such columns are for, where the recipe names none."""
+    if "source" in fields.texts:
+        return "seq2seq"
+    return "classify" if fields.label is not None else "contrastive"
 
 
 def readings(objective: Any, fields: FieldsConfig | None) -> int:
     """How many texts, of up to `data.length` tokens each, a training step reads of one sample."""
     if objective.name == "contrastive":  # a text is read twice, a row in all its columns
         return 2 if fields is None else max(2, len(fields.texts))
-    return readings_more(objective)
+    return readings_more(objective) + learns_words(objective)
 
 
 def readings_more(objective: Any) -> int:
     """How often training reads what is read once where it is measured."""
     return 2 if getattr(objective, "consistency", 0.0) else 1
+
+
+def learns_words(objective: Any) -> bool:
+    """Does a classifier also learn to tell hidden words?"""
+    return bool(getattr(objective, "language", 0.0))
 
 
 def fit(
@@ -84,6 +94,10 @@ def fit(
         segments = getattr(config, "segments", 0)
         if name in ("next_sentence", "sentence_order") and segments < 2:
             raise UserError(f"objective.name={name} reads two segments, and model.segments={segments}: set 2")
+    if learns_words(objective) and config.reads != "both":
+        raise UserError(
+            f"objective.language asks for hidden words, which {where} cannot tell: leave it out, or choose an encoder"
+        )
     if kind.rows and fields is None:
         others = ", ".join(o for o in OBJECTIVES if (k := trains(o, config.reads)) is not None and not k.rows)
         columns = " ".join(f"data.fields.{role}=COLUMN" for role in _COLUMNS[name])

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field, field_validator
 
-from yuwen.app.run.own import fit, model_settings, own_objective
+from yuwen.app.run.own import fit, model_settings, objective_of, own_objective
 from yuwen.config import Config, nearest
 from yuwen.data.split import hash_share
 from yuwen.data.words import Words
@@ -212,14 +212,22 @@ def parse_recipe(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
 
 
 def _named(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The values with the name of the objective whose other settings are given: the family's own, where it is known."""
+    """The values with the name of the objective whose other settings are given: what the columns say, or the family's
+    own. UserError where neither is known."""
     given, model = values.get("objective"), values.get("model") or {}
-    if not isinstance(given, Mapping) or "name" in given or not isinstance(model, Mapping) or model.get("from"):
+    if not isinstance(given, Mapping) or "name" in given or not isinstance(model, Mapping):
         return values
     bare = Recipe.parse("", {**values, "objective": None})
-    if bare.family not in FAMILIES:
+    if bare.data.fields is not None:
+        name = objective_of(bare.data.fields)
+    elif model.get("from"):
+        if not given:
+            return {**values, "objective": None}
+        raise UserError("objective: say objective.name, too: what model.from is, and so learns by, is not known yet")
+    elif bare.family not in FAMILIES:
         return values
-    name = own_objective(early_config(bare), bare.data.fields)
+    else:
+        name = own_objective(early_config(bare), None)
     return {**values, "objective": {"name": name, **given}}
 
 
