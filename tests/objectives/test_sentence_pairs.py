@@ -48,15 +48,20 @@ def pieces(batch: Batch) -> list[tuple[list[int], list[int]]]:
     return found
 
 
+def kind_of(samples: Sample, row: int, place: int) -> str:
+    """What a token is to its document."""
+    if samples.flags[row, place] & DOCUMENT or samples.ids[row, place] == KNOWN.end:
+        return "edge"
+    return "sentence" if samples.flags[row, place] & SENTENCE else "within"
+
+
 def may_begin(samples: Sample, row: int, place: int, width: int) -> bool:
     """A sentence of the same document, or the next best thing where a row has none."""
-    flags = samples.flags[row, 1:width]
-    within = (flags & DOCUMENT) == 0
-    sentences = within & ((flags & SENTENCE) != 0)
-    places = np.arange(1, width)
-    middle = sentences & (places >= width // 4) & (places < width - width // 4)
-    allowed = next(mask for mask in (middle, sentences, within, places > 0) if mask.any())
-    return bool(allowed[place - 1])
+    kinds = {at: kind_of(samples, row, at) for at in range(1, width)}
+    sentences = {at for at, kind in kinds.items() if kind == "sentence"}
+    middle = {at for at in sentences if width // 4 <= at < width - width // 4}
+    within = {at for at, kind in kinds.items() if kind == "within"}
+    return place in next(places for places in (middle, sentences, within, set(kinds)) if places)
 
 
 @given(some_windows(least=2), seeds)
@@ -71,6 +76,13 @@ def test_the_second_piece_follows_or_is_from_another_row(samples: Sample, seed: 
             others = [samples.ids[other, :width].tolist() for other in range(len(samples.ids)) if other != row]
             size = len(second)
             assert any(second == other[at : at + size] for other in others for at in range(width - size + 1))
+            kind = kind_of(samples, row, len(first))  # a place of the same kind, or its first token would tell
+            assert any(
+                second == samples.ids[other, at : at + size].tolist() and kind_of(samples, other, at) == kind
+                for other in range(len(samples.ids))
+                for at in range(width - size + 1)
+                if other != row
+            )
         else:
             assert second == text[len(first) :]
 
@@ -100,11 +112,12 @@ def test_both_pieces_are_whole_sentences_in_order_or_swapped(samples: Sample, se
         assert start + len(before) in inner
 
 
-@pytest.fixture(scope="module", params=["sample:zh-news", "sample:english"])
+@pytest.fixture(scope="module", params=["sample:zh-news", "sample:english", "sample:zh-reviews"])
 def halves(request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Vocabulary, list[Windows]]:
     """Real text in two halves, cut into windows."""
     folder: Path = tmp_path_factory.mktemp("halves")
-    texts = list(islice(read(request.param), 4000 if request.param == "sample:zh-news" else 200))
+    number = {"sample:zh-news": 4000, "sample:english": 200, "sample:zh-reviews": 9000}[request.param]
+    texts = list(islice(read(request.param), number))
     tokenizer = train(training_texts(texts), TokenizerConfig(vocabulary=1024, specials=SPECIALS))
     middle = len(texts) // 2
     made = []
