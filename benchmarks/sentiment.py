@@ -70,6 +70,8 @@ TUNE: dict[str, Any] = {
     "schedule": {"name": "linear", "warmup": 0.06},
     "train": {"batch_tokens": ROWS * LENGTH, "evaluate_every": 0, "checkpoint_every": 0, "minutes": 0},
 }
+LANGUAGE = {"bert": 1.0, "albert": 1.0}
+"""Encoders go on telling hidden words while they learn labels (0.879 beside 0.872 with --dev 0.3, two seeds of BERT)."""
 
 
 def pretrain(family: str, arguments: argparse.Namespace, held_out: str) -> tuple[Path, dict[str, Any]]:
@@ -85,6 +87,7 @@ def pretrain(family: str, arguments: argparse.Namespace, held_out: str) -> tuple
 
 
 def tune(
+    settings: dict[str, Any],
     start: dict[str, Any],
     source: str,
     held_out: str,
@@ -99,7 +102,7 @@ def tune(
     data = {"train": source, "valid": held_out, "length": LENGTH, "fields": FIELDS}
     rows = _rows(source, held_out, pretrained)
     steps = math.ceil(epochs * rows / ROWS)
-    values = {"data": data, "tokenizer": {"from": str(pretrained)}, "model": start, **TUNE}
+    values = {"data": data, "tokenizer": {"from": str(pretrained)}, "model": start, **settings}
     values = merge(values, [f"train.steps={steps}", f"train.seed={seed}", "model.dropout=0.1", *arguments.tune])
     summary = train(parse_recipe(values), run, quiet=arguments.quiet, resume="auto")
     found = measured(load(run / "last"), source, held_out)
@@ -122,14 +125,17 @@ def family_result(family: str, arguments: argparse.Namespace) -> dict[str, Any]:
         source, held_out = str(_training_side(arguments.work)), f"hash:{arguments.dev:g}"
     run, told = pretrain(family, arguments, HELD_OUT)
     fresh = {"family": family, **SHAPES[family]}
-    results: dict[str, Any] = {"pretraining": told, "tuning": merge(TUNE, arguments.tune)}
+    settings = merge(TUNE, [f"objective.language={LANGUAGE[family]:g}"] if family in LANGUAGE else [])
+    results: dict[str, Any] = {"pretraining": told, "tuning": merge(settings, arguments.tune)}
     for name, start, epochs in (
         ("pretrained", {"from": str(run)}, arguments.epochs),
         ("untrained", fresh, arguments.untrained_epochs),
     ):
         if name in arguments.only:
             kind = f"{'dev-' if arguments.dev else ''}{name}"
-            tuned = [tune(start, source, held_out, run, epochs, seed, kind, arguments) for seed in arguments.seeds]
+            tuned = [
+                tune(settings, start, source, held_out, run, epochs, seed, kind, arguments) for seed in arguments.seeds
+            ]
             runs = [told for _, told in tuned]
             shares = [one["accuracy"] for one in runs]
             spread = {"lowest": min(shares), "highest": max(shares)}
