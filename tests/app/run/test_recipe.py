@@ -94,6 +94,8 @@ def test_a_start_may_be_any_id_of_the_tokenizer_to_come() -> None:
     assert recipe.model_config_for(21128).start == 102  # type: ignore[attr-defined]
     with pytest.raises(UserError, match="start=102 must be an id below vocabulary=64"):
         recipe.model_config_for(60)
+    overrides = ["model.family=roberta", "tokenizer.from=runs/a", "model.padding=300"]
+    assert parse_recipe(merge(LEAST, overrides)).model_config_for(21128).padding == 300  # type: ignore[attr-defined]
 
 
 def test_no_section_comes_twice(tmp_path: Path) -> None:
@@ -133,6 +135,7 @@ MISTAKES = {
     "model.family=t5 model.width=100 model.heads=6": "width=100 must be a multiple of heads=6",
     "model.family=t5 model.width=4 model.heads=8": "width=4 must be a multiple of heads=8",
     "model.family=bart model.start=-1": "model.start=-1",
+    "model.family=xlnet model.memory=64": "model.memory=64: shuffled windows follow nothing that could be remembered",
     "model.family=bart model.start=70 model.vocabulary=64": "start=70 must be an id below vocabulary=64",
     "model.family=bert data.fields.text=a objective.name=contrastive train.batch_tokens=256": "set train.batch_tokens",
     "data.valid=null": "data.valid: 0 holds nothing out",

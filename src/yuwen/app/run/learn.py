@@ -73,7 +73,7 @@ class Learning:
         if recipe.train.flops:  # counted now only where the budget asks: PyTorch takes a second to make ready for it
             self.recipe = _in_steps(recipe, self._flops_per_step(), say)
         self.validation = feed.validation(objective, tokenizer)
-        self.speak = speaker(model, tokenizer, recipe.sample, run)
+        self.speak = speaker(model, tokenizer, recipe.sample, run, recipe.objective.name)
         if self.speak is None and recipe.sample.prompts:
             say(f"a {model.config.MODEL_TYPE} that learns by {recipe.objective.name} writes nothing: no samples")
         self.learner = Learner(

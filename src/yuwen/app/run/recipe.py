@@ -142,6 +142,11 @@ class Recipe(Config):
             samples=(self.train.micro_tokens or self.train.batch_tokens) // self.data.length,
             dropout=self.model.get("dropout", getattr(config, "dropout", 0.0)),
         )
+        if self.model.get("memory") and self.data.order != "stream":
+            raise UserError(
+                f"model.memory={self.model['memory']!r}: shuffled windows follow nothing that could be remembered:"
+                " leave it out, or set data.order=stream"
+            )
         if self.data.words != "pieces" and not getattr(recipe.objective, "whole_words", False):
             raise UserError(f"data.words={self.data.words} is for objectives that hide whole words: leave it out")
         if self.tokenizer.from_ or self.model.get("from"):
@@ -233,8 +238,9 @@ def _named(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def early_config(recipe: Recipe) -> ModelConfig:
     """The model's settings before the tokenizer has said how large the vocabulary is: the least that is asked for."""
-    start = 0 if recipe.model.get("vocabulary") else recipe.model.get("start")
-    return recipe.model_config_for(min(max(start, 0), 1 << 20) + 1 if isinstance(start, int) else 1)
+    known = () if recipe.model.get("vocabulary") else (recipe.model.get("start"), recipe.model.get("padding"))
+    named = [id for id in known if isinstance(id, int)]
+    return recipe.model_config_for(min(max(0, *named, 0), 1 << 20) + 1)
 
 
 def merge(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

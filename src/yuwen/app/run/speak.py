@@ -20,15 +20,18 @@ from yuwen.tokens import Tokenizer
 Said = list[tuple[str, str]]  # prompt, and what the model made of it
 
 
-def speaker(model: Any, tokenizer: Tokenizer, config: SampleConfig, run: Path) -> Callable[[], Said] | None:
+def speaker(
+    model: Any, tokenizer: Tokenizer, config: SampleConfig, run: Path, objective: str
+) -> Callable[[], Said] | None:
     """What answers the recipe's prompts with the model as it is then; None for a model that writes nothing.
 
-    UserError for a prompt that it cannot read: now, not when there is something to lose.
+    `objective` says whether an encoder–decoder learns to fill holes. UserError for a prompt that it cannot read: now,
+    not when there is something to lose.
     """
     prompts = [prompt for prompt in config.prompts if tokenizer.encode(prompt)]
     if isinstance(model, LeftToRight | EncoderDecoder):
-        answers = isinstance(model, EncoderDecoder)
-        ids = [_source(prompt, tokenizer) if answers else tokenizer.encode(prompt) for prompt in prompts]
+        answers, fills = isinstance(model, EncoderDecoder), objective in ("span", "denoising")
+        ids = [_source(prompt, tokenizer, fills) if answers else tokenizer.encode(prompt) for prompt in prompts]
         for prompt, row in zip(prompts, ids, strict=True):
             refuse_unreadable(prompt, row, model.config)
         return lambda: _written(model, tokenizer, config, prompts, ids)
@@ -57,10 +60,10 @@ def _written(
     return [(prompt, result.text) for prompt, result in zip(prompts, results, strict=True)]
 
 
-def _source(prompt: str, tokenizer: Tokenizer) -> list[int]:
-    """A source with a hole at its end, where such a model learnt to fill holes: T5's first sentinel, BART's mask."""
+def _source(prompt: str, tokenizer: Tokenizer, fills: bool) -> list[int]:
+    """A source, with a hole at its end for a model that learns to fill holes: T5's first sentinel, BART's mask."""
     frame, ids = Frame.of(tokenizer, "pairs"), tokenizer.encode(prompt, specials=True)
-    hole = next(iter(Vocabulary.of(tokenizer).sentinels), tokenizer.mask_id)
+    hole = next(iter(Vocabulary.of(tokenizer).sentinels), tokenizer.mask_id) if fills else None
     return [*frame.before, *ids, *([] if hole is None or hole in ids else [hole]), *frame.after]
 
 
