@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -13,11 +14,13 @@ import torch
 
 import yuwen
 from yuwen.app.machine import resources
+from yuwen.app.run import speak
 from yuwen.app.run.measure import learnt_from
-from yuwen.app.run.recipe import merge, parse_recipe
+from yuwen.app.run.recipe import SampleConfig, merge, parse_recipe
 from yuwen.app.run.train import train
 from yuwen.cli.main import run as command
 from yuwen.errors import UserError
+from yuwen.objectives.vocabulary import Vocabulary
 from yuwen.text import read
 
 TRAIN = {"log_every": 1, "precision": "float32", "compile": "off", "tensorboard": False, "evaluate_every": 0}
@@ -141,6 +144,29 @@ def test_words_go_on_being_learnt_beside_labels(capsys: pytest.CaptureFixture[st
             UserError, match=rf"objective\.language asks for hidden words, which model\.family={family}"
         ):
             train(recipe(*fresh(family), FIELDS, "objective.language=1"), Path("other"), quiet=True)
+
+
+def test_a_source_has_a_hole_only_for_who_learns_to_fill_it() -> None:
+    """A translator's prompt is the text that it is to translate, whatever its tokenizer has."""
+    train(recipe(*fresh("t5"), "objective.name=span", "train.steps=1", "model.layers=1"), Path("text"), quiet=True)
+    loaded = yuwen.load("text")
+    assert loaded.tokenizer is not None
+    hole = Vocabulary.of(loaded.tokenizer).sentinels[0]
+    prompts, drawn = SampleConfig(prompts=("酒店",), tokens=1), []
+
+    def generate(model: Any, ids: list[list[int]], *_: Any, **__: Any) -> list[Any]:
+        drawn.append(ids)
+        return []
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speak, "generate", generate)
+        for name in ("span", "seq2seq"):
+            say = speak.speaker(loaded.model, loaded.tokenizer, prompts, Path("text"), name)
+            assert say is not None
+            with contextlib.suppress(ValueError):  # nothing was written
+                say()
+    (asked,), (told,) = drawn
+    assert hole in asked and hole not in told and [id for id in asked if id != hole] == told
 
 
 def test_what_the_begun_model_has_is_no_setting(capsys: pytest.CaptureFixture[str]) -> None:
