@@ -73,8 +73,8 @@ TUNE: dict[str, Any] = {
 }
 ARMS = ("pretrained", "labels_alone", "untrained")
 LANGUAGE = {"bert": 1.0, "albert": 1.0}
-"""Encoders that were pretrained go on telling hidden words while they learn labels (0.879 beside 0.872 with --dev 0.3, two
-seeds of BERT)."""
+"""Encoders that were pretrained go on telling hidden words while they learn labels (0.879 beside 0.872 with --dev 0.3,
+two seeds of BERT)."""
 
 
 def pretrain(family: str, arguments: argparse.Namespace, held_out: str) -> tuple[Path, dict[str, Any]]:
