@@ -240,7 +240,7 @@ def early_config(recipe: Recipe) -> ModelConfig:
     """The model's settings before the tokenizer has said how large the vocabulary is: the least that is asked for."""
     known = () if recipe.model.get("vocabulary") else (recipe.model.get("start"), recipe.model.get("padding"))
     named = [id for id in known if isinstance(id, int)]
-    return recipe.model_config_for(min(max(0, *named, 0), 1 << 20) + 1)
+    return recipe.model_config_for(min(max([0, *named]), 1 << 20) + 1)
 
 
 def merge(values: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

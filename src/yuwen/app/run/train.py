@@ -300,7 +300,7 @@ def _refuse_shares(recipe: Recipe, world: int) -> None:
         raise UserError(f"model.family={recipe.family} is counted by one process: start it without torchrun")
     assert recipe.objective is not None
     length, name = recipe.data.length, recipe.objective.name
-    micro_batches, tokens = recipe.train.micro_batches(world)
+    micro_batches, _ = recipe.train.micro_batches(world)
     share = share_of(recipe.train.batch_tokens // length // micro_batches, world)
     # those that compare a whole batch gather what all processes read
     fewest = max((kind.fewest for kind in OBJECTIVES[name] if not kind.together), default=1)
