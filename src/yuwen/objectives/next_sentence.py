@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 
 _BEGINS, _WITHIN, _EDGE = 0, 1, 2  # a token begins a sentence of a document that goes on, stands within one, or neither
-
-_TRIES = 8
+_TRIES = 8  # to find another window with such a place as the cut
 
 
 class NextSentenceConfig(MaskingConfig):
@@ -54,12 +53,12 @@ class NextSentenceObjective(SentencePairs):
         cut_B = _cut(kinds_BT, rng)
         # what begins as the cut does, or its first token would tell that it is from elsewhere, and early enough to be
         # as long: another window that has such a place is looked for a few times, and else the row keeps what follows
-        early_BT, kind_B = np.arange(width) <= cut_B[:, None], kinds_BT[rows_B, cut_B]
+        early_BT, kind_B1 = np.arange(width) <= cut_B[:, None], kinds_BT[rows_B, cut_B][:, None]
         other_B = _other(rng, rows_B)
+        alike_BT = (kinds_BT[other_B] == kind_B1) & early_BT
         for _ in range(_TRIES):
-            alike_BT = (kinds_BT[other_B] == kind_B[:, None]) & early_BT
             other_B = np.where(alike_BT.any(1), other_B, _other(rng, rows_B))
-        alike_BT = (kinds_BT[other_B] == kind_B[:, None]) & early_BT
+            alike_BT = (kinds_BT[other_B] == kind_B1) & early_BT
         random_B = (rng.random(B) < 0.5) & alike_BT.any(1)
         elsewhere_B = pick(rng, alike_BT, early_BT)
         second = Piece(

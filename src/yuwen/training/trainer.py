@@ -147,9 +147,8 @@ class Trainer:
                 progress.best_saved, progress.best_step = math.inf, 0
 
     def run(self) -> Progress:
-        """Trains to the end; always leaves a final checkpoint."""
+        """Trains to the end; always leaves a final checkpoint. Who goes on from one calls `rewind` before."""
         progress, config = self.progress, self.config
-        self.rewind()
         log = (
             MetricsLog(self.run_folder, resumed_at=progress.step, tensorboard=config.tensorboard)
             if self._writes
