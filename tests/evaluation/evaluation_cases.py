@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +14,8 @@ from yuwen.text import Document
 LINES = ["从前有座山，山里有座庙。", "The quick brown fox jumps over the lazy dog.", "", "  缩进的一行 🙂", "语文"]
 
 
-def random_model(family: str, vocabulary: int, context: int = 64) -> Decoder:
-    values = {"vocabulary": vocabulary, "context": context, "layers": 2, "width": 32, "heads": 4}
+def random_model(family: str, vocabulary: int, context: int = 64, **settings: Any) -> Decoder:
+    values = {"vocabulary": vocabulary, "context": context, "layers": 2, "width": 32, "heads": 4, **settings}
     fields = FAMILIES[family].config.model_fields
     generator = torch.Generator().manual_seed(0)
     model = build(parse_config(family, {k: v for k, v in values.items() if k in fields}), generator).eval()

@@ -138,15 +138,15 @@ def holes(ids: list[int], special: frozenset[int], window: int, stride: int) -> 
     return found
 
 
-@pytest.mark.parametrize("family", ["t5", "bart"])
-def test_encoder_decoders_fill_holes(family: str, bytewise: Tokenizer) -> None:
+@pytest.mark.parametrize(("family", "bos"), [("t5", None), ("bart", None), ("bart", 7)])
+def test_encoder_decoders_fill_holes(family: str, bos: int | None, bytewise: Tokenizer) -> None:
     if family == "t5":
         tokenizer = with_tokens(bytewise, "<extra_id_0>", pad_token="<pad>")
         hole, frame = tokenizer.encode("<extra_id_0>", specials=True)[0], ([], [tokenizer.end_id])
     else:
         tokenizer = with_tokens(bytewise, cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]")
         hole, frame = tokenizer.mask_id, ([tokenizer.id_of("cls_token")], [tokenizer.id_of("sep_token")])
-    model = random_model(family, tokenizer.size)
+    model = random_model(family, tokenizer.size, **({} if bos is None else {"bos": bos}))
     documents = [*lines(3), Document("The end.", "c.txt", 1, "end")]
     ids = [int(id) for part in token_stream(documents, tokenizer) for id in part.ids]
     window = 20
@@ -156,7 +156,7 @@ def test_encoder_decoders_fill_holes(family: str, bytewise: Tokenizer) -> None:
         for at in range(first, last):
             written = [hole, *ids[first:at]] if family == "t5" else ids[begin:at]
             with torch.no_grad():
-                h_D = model(source, torch.tensor([[model.start_id, *written]]))[:, -1:]
+                h_D = model(source, torch.tensor([[*model.opening, *written]]))[:, -1:]
                 expected.append(-float(model.output(h_D)[0, 0].double().log_softmax(-1)[ids[at]]))
     for batch in (1, 7):
         found = evaluate(model, tokenizer, documents, window=window, stride=10, batch=batch)

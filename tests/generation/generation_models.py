@@ -30,12 +30,14 @@ def random_model(family: str, vocabulary: int, context: int = 64, seed: int = 0)
 
 
 def random_pair_model(family: str, vocabulary: int, context: int = 64, seed: int = 0) -> EncoderDecoder:
-    """An encoder–decoder whose start, in BART's case, ends texts too, as published."""
+    """An encoder–decoder whose start, in BART's case, ends texts too, as published; "bart-bos" gives `<s>` besides."""
+    bos = {"bos": 6} if family == "bart-bos" else {}
+    family = family.removesuffix("-bos")
     values = {"vocabulary": vocabulary, "context": context, "layers": 2, "encoder_layers": 1, "width": 32, "heads": 4}
     if family == "t5":  # with sides of unequal depth their cache is too short for the deeper one
         values |= {"encoder_layers": 2}
     generator = torch.Generator().manual_seed(seed)
-    model = build(parse_config(family, {**values, "start": 3 if family == "bart" else 1}), generator).eval()
+    model = build(parse_config(family, {**values, **bos, "start": 3 if family == "bart" else 1}), generator).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.2 * torch.randn(parameter.shape, generator=generator)

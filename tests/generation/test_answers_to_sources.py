@@ -26,7 +26,7 @@ SOURCES = [[5, 9, 40, 12, 33], [8], [7, 7, 30], list(range(10, 31))]
 GREEDY = SamplingConfig(temperature=0, max_tokens=20)
 
 
-@pytest.fixture(scope="module", params=["transformer", "t5", "bart"])
+@pytest.fixture(scope="module", params=["transformer", "t5", "bart", "bart-bos"])
 def pairs(request: pytest.FixtureRequest) -> EncoderDecoder:
     return random_pair_model(request.param, V)
 
@@ -38,24 +38,25 @@ def test_greedy_equals_transformers(pairs: EncoderDecoder, tmp_path: Path) -> No
     for source, found in zip(SOURCES, generate(pairs, SOURCES, GREEDY, end_ids=ends), strict=True):
         settings = transformers.GenerationConfig(
             do_sample=False, max_new_tokens=20, eos_token_id=ends, pad_token_id=0,
-            decoder_start_token_id=pairs.start_id,
+            decoder_start_token_id=pairs.start_id, forced_bos_token_id=getattr(pairs.config, "bos", None),
             suppress_tokens=None if pairs.start_id in ends else [pairs.start_id],
         )  # fmt: skip
+        settings.max_new_tokens += len(pairs.opening) - 1  # what is forced counts there
         ids = torch.tensor([source])
         expected = reference.generate(ids, attention_mask=torch.ones_like(ids), generation_config=settings)
-        assert found.ids == expected[0, 1:].tolist()
+        assert found.ids == expected[0, len(pairs.opening) :].tolist()
         assert found.prompt_tokens == len(source)
 
 
 def test_cached_equals_uncached(pairs: EncoderDecoder) -> None:
     for source, found in zip(SOURCES, generate(pairs, SOURCES, GREEDY), strict=True):
-        ids = [pairs.start_id]
+        ids = list(pairs.opening)
         with torch.no_grad():
             for _ in range(20):
                 scores = pairs.output(pairs(torch.tensor([source]), torch.tensor([ids])))[0, -1]
                 scores[pairs.start_id] = -torch.inf
                 ids.append(int(scores.argmax()))
-        assert found.ids == ids[1:]
+        assert found.ids == ids[len(pairs.opening) :]
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, SamplingConfig(temperature=1.5, top_p=1.0, max_tokens=20)])

@@ -24,6 +24,7 @@ KINDS: dict[str, tuple[str, dict[str, Any], str]] = {
     "t5": ("t5", {}, "T5ForConditionalGeneration"),
     "t5-1.1": ("t5", {"activation": "gated-gelu", "tied": False, "head_width": 12}, "T5ForConditionalGeneration"),
     "bart": ("bart", {"start": 2}, "BartForConditionalGeneration"),
+    "bart-bos": ("bart", {"start": 2, "bos": 4}, "BartForConditionalGeneration"),
     "bart-scaled": ("bart", {"scaled": True, "layers": 1, "encoder_layers": 2}, "BartForConditionalGeneration"),
 }
 OURS: dict[str, dict[str, Any]] = {  # what no class of transformers is
@@ -90,7 +91,7 @@ def test_we_open_theirs(kind: str, tmp_path: Path) -> None:
     theirs = getattr(transformers, their_class).from_pretrained(tmp_path / "ours").eval()
     theirs.save_pretrained(tmp_path / "theirs")
     loaded = load(tmp_path / "theirs")
-    assert loaded.family == name
+    assert loaded.family == name and loaded.model.config.opening == drawn(name, **values).config.opening
     torch.testing.assert_close(answers(loaded.model), theirs_answers(theirs), atol=1e-5, rtol=0)
 
 

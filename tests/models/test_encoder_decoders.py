@@ -457,7 +457,9 @@ def test_the_config_files_people_meet() -> None:
         "scale_embedding": False, "task_specific_params": {}, "use_cache": True, "vocab_size": 50265,
     }  # fmt: skip
     config = config_from_published(bart, "x")
-    assert (config.layers, config.start, config.context, config.scaled) == (6, 2, 1024, False)
+    assert (config.layers, config.opening, config.context, config.scaled) == (6, (2, 0), 1024, False)
+    moved = config_from_published({**bart, "forced_bos_token_id": None}, "x", {"forced_bos_token_id": 0})
+    assert moved == config
     large = {
         **bart, "architectures": ["BartForConditionalGeneration"], "d_model": 1024, "encoder_attention_heads": 16,
         "decoder_attention_heads": 16, "extra_pos_embeddings": 2, "force_bos_token_to_be_generated": True,

@@ -91,8 +91,8 @@ def logits(case: str, model: Any, batch: Batch) -> Tensor:
     if "source" in held:
         mask = Padding(held["keep"])
         memory = model.encode(held["source"], mask)
-        inputs = shifted(held["targets"], model.start_id)
-        return model.output(model.decode(inputs, memory, memory_mask=mask))
+        inputs = shifted(held["targets"], model.opening)
+        return model.output(model.decode(inputs, memory, memory_mask=mask))[:, len(model.opening) - 1 :]
     h = model(held["ids"], segments_BT=held.get("segments")) if "segments" in held else model(held["ids"])
     return torch.stack([model.output(h[row, places][None])[0] for row, places in enumerate(held["places"])])
 

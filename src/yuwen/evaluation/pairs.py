@@ -40,9 +40,9 @@ class Spans:
 
     def nats(self, cases: Sequence[Hidden]) -> Tensor:
         hidden_BU = np.stack([case.view.ids[case.first : case.last] for case in cases])
-        begun = np.array([self.model.start_id, self.hole])
-        target = np.stack([np.concatenate([begun, row[:-1]]) for row in hidden_BU])
-        h_BUD = _read(self.model, with_hole(cases, self.frame, self.hole), target)[:, 1:]
+        holes_B1 = np.full((len(hidden_BU), 1), self.hole)
+        told_BU = np.concatenate([holes_B1, hidden_BU], axis=1)
+        h_BUD = _read(self.model, with_hole(cases, self.frame, self.hole), told_BU)[:, 1:]
         return _nats(self.model, h_BUD, hidden_BU)
 
 
@@ -56,8 +56,8 @@ class Infilling:
         self.room = len(self.frame.before) + len(self.frame.after)
 
     def nats(self, cases: Sequence[Hidden]) -> Tensor:
-        target = np.stack([np.concatenate([[self.model.start_id], case.view.ids[:-1]]) for case in cases])
-        h_BTD = _read(self.model, with_hole(cases, self.frame, self.hole), target)
+        told_BT = np.stack([case.view.ids for case in cases])
+        h_BTD = _read(self.model, with_hole(cases, self.frame, self.hole), told_BT)
         h_BUD = torch.stack([h_BTD[row, case.first : case.last] for row, case in enumerate(cases)])
         return _nats(self.model, h_BUD, np.stack([case.view.ids[case.first : case.last] for case in cases]))
 
@@ -81,8 +81,7 @@ def continued(model: EncoderDecoder, tokenizer: Tokenizer, windows: Iterator[Win
                 [np.concatenate([frame.before, one.ids[max(0, first - room) : first], frame.after]) for one in group]
             )
             told = np.stack([one.ids[first:] for one in group])
-            target = np.concatenate([np.full((len(told), 1), model.start_id), told[:, :-1]], axis=1)
-            nats = _nats(model, _read(model, source, target), told).sum(dtype=torch.float64)
+            nats = _nats(model, _read(model, source, told), told).sum(dtype=torch.float64)
             yield Part(float(nats), told.size, sum(one.bytes for one in group))
 
 
@@ -96,10 +95,13 @@ def with_hole(cases: Sequence[Hidden], frame: Frame, hole: int) -> np.ndarray:
     )
 
 
-def _read(model: EncoderDecoder, source: np.ndarray, target: np.ndarray) -> Tensor:
+def _read(model: EncoderDecoder, source: np.ndarray, told_BT: np.ndarray) -> Tensor:
+    """Hidden states [B, T, D], each of what stands before the token that it is to tell."""
     device = next(model.parameters()).device
-    ids_BS, ids_BT = (torch.from_numpy(ids.astype(np.int64)).to(device) for ids in (source, target))
-    return model(ids_BS, ids_BT)
+    opening_BO = np.tile(model.opening, (len(told_BT), 1))
+    read = np.concatenate([opening_BO, told_BT[:, :-1]], axis=1)
+    ids_BS, ids_BR = (torch.from_numpy(ids.astype(np.int64)).to(device) for ids in (source, read))
+    return model(ids_BS, ids_BR)[:, len(model.opening) - 1 :]
 
 
 def _nats(model: EncoderDecoder, h_BUD: Tensor, told_BU: np.ndarray) -> Tensor:

@@ -104,7 +104,7 @@ class Decoding:
 
 
 class SourceDecoding:
-    """Answers of an encoder–decoder that grow together: their sources are read once, all begin with the start token.
+    """Answers of an encoder–decoder that grow together: their sources are read once, all begin as the model's do.
 
     Sources are padded at the right, where nobody looks; answers have one length, so a row computes what it would alone.
     """
@@ -113,7 +113,7 @@ class SourceDecoding:
 
     def __init__(self, model: EncoderDecoder, sources: Sequence[Sequence[int]]) -> None:
         self.model = model
-        self.begun, self.never = [[model.start_id]] * len(sources), [model.start_id]
+        self.begun, self.never = [list(model.opening)] * len(sources), [model.start_id]
         self.device = next(model.parameters()).device
         self._sources = sources
         self._cache = model.new_cache()
@@ -126,13 +126,11 @@ class SourceDecoding:
         self._keep_BS = torch.arange(slots, device=self.device) < length_B1
         with inference(self.model):
             self._memory_BSD = self.model.encode(ids_BS, self._mask())
-        return self.step(torch.full((len(self._sources),), self.model.start_id, device=self.device))
+        return self._forward(torch.tensor(self.begun, device=self.device))
 
     def step(self, ids_B: Tensor) -> Tensor:
         """Adds a token to each answer: logits [B, V] of the one after it."""
-        with inference(self.model):
-            h_BTD = self.model.decode(ids_B[:, None], self._memory_BSD, memory_mask=self._mask(), cache=self._cache)
-            return self.model.output(h_BTD)[:, 0]
+        return self._forward(ids_B[:, None])
 
     def select(self, rows: Sequence[int]) -> None:
         """Keeps the given rows only, in that order."""
@@ -140,6 +138,11 @@ class SourceDecoding:
         with inference(self.model):
             self._cache.select(rows_B)
             self._memory_BSD, self._keep_BS = self._memory_BSD[rows_B], self._keep_BS[rows_B]
+
+    def _forward(self, ids_BT: Tensor) -> Tensor:
+        with inference(self.model):
+            h_BTD = self.model.decode(ids_BT, self._memory_BSD, memory_mask=self._mask(), cache=self._cache)
+            return self.model.output(h_BTD[:, -1:])[:, 0]
 
     def _mask(self) -> Padding | None:
         return None if bool(self._keep_BS.all()) else Padding(self._keep_BS)

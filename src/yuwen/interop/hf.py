@@ -72,9 +72,10 @@ def save_folder(
     # Not pad_token_id: transformers would never train the embedding of that id, which is our end token's.
     ids = {"bos_token_id": start, "eos_token_id": end, "torch_dtype": str(dtype).removeprefix("torch.")}
     write_json(folder / "config.json", {**model.config.published(), **ids})
-    answers_begin = model.start_id if isinstance(model, EncoderDecoder) else None
     settings = {"bos_token_id": start, "eos_token_id": stop, "pad_token_id": pad}
-    settings |= {"decoder_start_token_id": answers_begin, **(generation or {})}
+    if isinstance(model, EncoderDecoder):
+        settings |= zip(("decoder_start_token_id", "forced_bos_token_id"), model.opening, strict=False)
+    settings |= generation or {}
     write_json(folder / "generation_config.json", {key: value for key, value in settings.items() if value is not None})
     save_weights(folder / SINGLE, to_published(entries_of(model), model.state_dict()), dtype)
     shutil.copymode(folder / "config.json", folder / SINGLE)  # safetensors lets only the owner read what it writes
@@ -120,7 +121,7 @@ def load_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> tupl
     Weights of `dtype`, and integers, are mapped from the file, others converted; None keeps all types as stored.
     UserError for anything malformed, for a shape that config.json does not ask for, and for weights unset or unused.
     """
-    config = config_from_published(read_json(folder / "config.json"), str(folder / "config.json"))
+    config = _config(folder)
     files = WeightFiles(folder)
     with torch.device("meta"):
         model = build(_as_stored(config, files, folder))
@@ -129,7 +130,7 @@ def load_folder(folder: Path, dtype: torch.dtype | None = torch.float32) -> tupl
 
 def stored_config(folder: Path) -> ModelConfig:
     """The settings of the model that `load_folder` finds there, with the heads that the weights hold."""
-    config = config_from_published(read_json(folder / "config.json"), str(folder / "config.json"))
+    config = _config(folder)
     return config.as_stored(WeightFiles(folder).shapes)
 
 
@@ -143,6 +144,11 @@ def load_classifier(
     with torch.device("meta"):
         model = build_classifier(config)
     return model, _filled(model, WeightFiles(folder), folder, dtype)
+
+
+def _config(folder: Path) -> ModelConfig:
+    path = folder / "config.json"
+    return config_from_published(read_json(path), str(path), generation_settings(folder))
 
 
 def _filled(model: Model | Classifier, files: WeightFiles, folder: Path, dtype: torch.dtype | None) -> Tokenizer | None:

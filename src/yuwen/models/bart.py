@@ -7,8 +7,9 @@
 Section 2.1: the Transformer of 2017 (post-norm) with GELU; it learns to write a text whose source was noised (section
 2.2, `yuwen.objectives`). As in the published code positions are learned, a table for each side, a LayerNorm stands
 behind the embeddings of each, one table of tokens serves both sides and the head, and the head has a bias
-(`final_logits_bias`), which there stays 0 and here may learn. Differences here: dropout is 0 by default (published:
-0.1).
+(`final_logits_bias`), which there stays 0 and here may learn. A published BART's targets have the frame of its sources,
+so `<s>` stands before a target's text (`bos`). Differences here: dropout is 0 by default (published: 0.1), and a fresh
+model's targets begin with their text.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import nn
 from typing_extensions import Self
 
@@ -41,8 +43,12 @@ _EPS = 1e-5  # of every norm; no setting
 
 
 class BartConfig(EncoderDecoderConfig):
-    """Shape of a BART. `scaled` multiplies embeddings by sqrt(width), as in BART models of the time of mBART."""
+    """Shape of a BART. `scaled` multiplies embeddings by sqrt(width), as in BART models of the time of mBART.
 
+    `bos` is given behind `start`, before every target's text, and neither asked for nor drawn.
+    """
+
+    bos: int | None = Field(default=None, ge=0, le=16_777_216, description="the id behind start; none")
     activation: Literal["gelu", "gelu_new", "relu", "silu"] = "gelu"
     scaled: bool = False
     tied: Literal[True] = True
@@ -53,6 +59,7 @@ class BartConfig(EncoderDecoderConfig):
     PUBLISHED: ClassVar[Mapping[str, str]] = {
         **{ours: theirs for ours, theirs in TransformerConfig.PUBLISHED.items() if ours not in ("norm", "score")},
         "scaled": "scale_embedding",
+        "bos": "forced_bos_token_id",
     }
     MIRRORED: ClassVar[Mapping[str, str]] = TransformerConfig.MIRRORED
     CONSTANT: ClassVar[Mapping[str, Any]] = {
@@ -64,10 +71,15 @@ class BartConfig(EncoderDecoderConfig):
         "is_decoder": False,
     }
     HARMLESS: ClassVar[frozenset[str]] = PAIR_HARMLESS
+    MOVED: ClassVar[frozenset[str]] = frozenset(["forced_bos_token_id"])
 
     @classmethod
     def architectures(cls) -> tuple[str, ...]:
         return (cls.ARCHITECTURE, "BartModel")
+
+    @property
+    def opening(self) -> tuple[int, ...]:
+        return (self.start,) if self.bos is None else (self.start, self.bos)
 
     @property
     def copies(self) -> Mapping[str, str]:
@@ -78,7 +90,8 @@ class BartConfig(EncoderDecoderConfig):
         return self.model_copy(update={"head_bias": "final_logits_bias" in names})
 
     def published(self) -> dict[str, Any]:
-        return {**super().published(), "pad_token_id": None}  # transformers would never train the row of that id
+        values = {**super().published(), "pad_token_id": None}  # transformers would never train the row of that id
+        return {key: value for key, value in values.items() if key not in self.MOVED or value is not None}
 
     @classmethod
     def from_published(cls, values: Mapping[str, Any], where: str) -> Self:

@@ -87,6 +87,11 @@ class EncoderDecoder(nn.Module):
         """The token that every target begins with; it is never drawn."""
         return self.config.start
 
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """What the decoder is given before a target's text: `start_id`, and in some models a token behind it."""
+        return self.config.opening
+
     def forward(self, ids_BS: Tensor, decoder_ids_BT: Tensor, mask: Mask | None = None) -> Tensor:
         """Hidden states of the target, [B, T, D]; `mask` is the source's."""
         return self.decode(decoder_ids_BT, self.encode(ids_BS, mask), memory_mask=mask)
@@ -149,6 +154,11 @@ class EncoderDecoderConfig(AttentionConfig):
     READS: ClassVar[Reads] = "pairs"
     MIRRORED: ClassVar[Mapping[str, str]] = {}
 
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """The ids that every target is given to begin with."""
+        return (self.start,)
+
     @model_validator(mode="before")
     @classmethod
     def _fill(cls, values: Any) -> Any:
@@ -162,8 +172,8 @@ class EncoderDecoderConfig(AttentionConfig):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         divides(self.heads, self.heads, self.width, getattr(self, "head_width", None))
-        if self.start >= self.vocabulary:
-            raise ValueError(f"start={self.start} must be an id below vocabulary={self.vocabulary}")
+        if max(self.opening) >= self.vocabulary:
+            raise ValueError(f"start={max(self.opening)} must be an id below vocabulary={self.vocabulary}")
         return self
 
     def kept(self, length: int) -> int:

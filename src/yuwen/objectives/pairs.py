@@ -3,12 +3,12 @@
 loss = - sum_t log p(y_t | y_1 … y_{t-1}, x)
 
     source x   [CLS] … [SEP]    as far as the tokenizer has such tokens; else … end
-    target y   … end            the decoder reads it one further to the right, behind the model's own start
+    target y   … end            the decoder reads it one further to the right, behind the model's own opening
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -79,7 +79,9 @@ class PairsObjective:
         # windows mostly fill their width; rows do not, and a compiled block shall meet them with one kind of mask
         mask = None if not self.rows and bool(held["keep"].all()) else Padding(held["keep"])
         memory_BSD = model.encode(held["source"], mask)
-        h_BUD = model.decode(shifted(held["targets"], model.start_id), memory_BSD, memory_mask=mask)
+        inputs_BT = shifted(held["targets"], model.opening)
+        h_BTD = model.decode(inputs_BT, memory_BSD, memory_mask=mask)
+        h_BUD = h_BTD[:, len(model.opening) - 1 :]
         summed = told(self.cross_entropy, model, h_BUD, held["targets"])
         return {self.name: Term(summed, batch.counts[self.name])}
 
@@ -87,7 +89,7 @@ class PairsObjective:
         return [self.cross_entropy]
 
 
-def shifted(targets_BU: Tensor, start: int) -> Tensor:
-    """What the decoder reads: the start, then every target but the last; behind a target's end anything at all."""
-    first_B1 = torch.full_like(targets_BU[:, :1], start)
-    return torch.cat((first_B1, targets_BU[:, :-1]), dim=1).clamp(min=0)
+def shifted(targets_BU: Tensor, opening: Sequence[int]) -> Tensor:
+    """What the decoder reads: the opening, then every target but the last; behind a target's end anything at all."""
+    opening_BO = targets_BU.new_tensor(opening).expand(len(targets_BU), -1)
+    return torch.cat((opening_BO, targets_BU[:, :-1]), dim=1).clamp(min=0)

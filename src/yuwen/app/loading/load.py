@@ -103,9 +103,7 @@ class Loaded:
         UserError for an encoder without a masked-word head, and for an encoder–decoder without an answer to score.
         """
         if decoder_ids is None and isinstance(self.model, EncoderDecoder):
-            raise UserError(
-                f"a {self.family} scores an answer: give decoder_ids, from {self.model.start_id} (start) on"
-            )
+            raise UserError(f"a {self.family} scores an answer: give decoder_ids, from {list(self.model.opening)} on")
         h_BTD = self.hidden(ids_BT, keep, decoder_ids=decoder_ids)
         with torch.no_grad():
             return self.model.output(h_BTD)

@@ -9,6 +9,7 @@ from yuwen.errors import UserError
 from yuwen.models import FAMILIES, family
 from yuwen.models.config import ModelConfig, Reads
 from yuwen.models.encoder import EncoderConfig
+from yuwen.models.encoder_decoder import EncoderDecoderConfig
 from yuwen.objectives import OBJECTIVES, class_of, trains
 from yuwen.text import FieldsConfig
 
@@ -104,8 +105,9 @@ def fit(
         raise UserError(f"objective.name={name} learns from rows: give {columns}; from running text: {others}")
     if fields is not None:
         refuse_unread(name, fields, rows=kind.rows)
-    if config.context < length:
-        raise UserError(f"data.length={length} is more than the {config.context} tokens that this model reads at once")
+    room = config.context - (len(config.opening) - 1 if isinstance(config, EncoderDecoderConfig) else 0)
+    if room < length:
+        raise UserError(f"data.length={length} is more than the {room} tokens that this model reads at once")
     if kind.together and parts:
         raise UserError(
             f"objective.name={name} compares the rows of a batch with each other, so a batch cannot be computed in "
