@@ -22,7 +22,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-FAMILIES = ("gpt2", "llama", "qwen2", "qwen3", "bert", "roberta", "albert", "xlnet", "t5", "bart", "transformer")
+FAMILIES = (
+    *("gpt2", "palm", "llama", "qwen2", "qwen3", "gemma3"),
+    *("bert", "roberta", "albert", "distilbert", "xlnet", "t5", "bart", "transformer"),
+)
 SHAPE = ("layers", "width", "heads", "ffn", "vocabulary")
 _WARM = 3  # steps that compile, and fill the allocator
 
@@ -159,18 +162,23 @@ def _theirs(found: Any, *, compiled: bool) -> tuple[Any, Callable[[], float]]:
 
 
 def published(found: Any) -> Any:
-    """The class of transformers with our settings, and without dropout, as ours."""
+    """The class of transformers with our settings, and without dropout, as ours; for PaLM, which it has not, the one
+    with the same block: Cohere's (tests/models/test_palm.py)."""
     import torch
     import transformers
 
     torch.manual_seed(0)
-    config = transformers.AutoConfig.for_model(**found.config.published())
+    values, architecture = found.config.published(), found.config.architecture
+    if values["model_type"] == "palm":
+        values |= {"model_type": "cohere", "logit_scale": found.config.width**-0.5}
+        architecture = "CohereForCausalLM"
+    config = transformers.AutoConfig.for_model(**values)
     for name in config.to_dict():
         if "drop" in name:  # attention_dropout, resid_pdrop, encoder_layerdrop …
             setattr(config, name, 0.0)
     if found.config.reads == "pairs":
         config.pad_token_id = config.decoder_start_token_id = found.config.start
-    return getattr(transformers, found.config.architecture)(config).train()
+    return getattr(transformers, architecture)(config).train()
 
 
 def task(found: Any) -> dict[str, Any]:

@@ -71,9 +71,8 @@ def test_a_table_on_one_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     page = Path("out/compare.html").read_text(encoding="utf-8")
     for picture in page.split("<figure")[1:]:
         ElementTree.fromstring(picture[picture.index("<svg") : picture.rindex("</svg>") + 6])
-    assert (
-        page.count("<figure") == 9 and page.count("<title>bert-1</title>") == 6
-    )  # BERT's two losses, three amounts each
+    # three amounts each: what is exact, BERT's score, and its two losses
+    assert page.count("<figure") == 12 and page.count("<title>bert-1</title>") == 9
     assert 'aria-label="masked, seconds"' in page and 'aria-label="next_sentence, seconds"' in page
     assert "llama-2" in page and "http" not in page.replace("http-equiv", "")
 
@@ -224,6 +223,18 @@ def test_a_run_that_failed_can_be_mended() -> None:
     with pytest.raises(UserError, match="fewer than one window"):
         compared("llama", overrides=["data.length=4096", "train.batch_tokens=4096", "data.valid=0.9"])
     assert compared("llama", overrides=["data.valid=0.9"])["rows"][0]["bits_per_byte"] > 0
+
+
+def test_a_run_that_fails_stops_no_other() -> None:
+    values = yaml.safe_load(Path("llama.yaml").read_text())
+    values["data"]["length"] = values["train"]["batch_tokens"] = 4096
+    Path("long.yaml").write_text(yaml.safe_dump(values))
+    said: list[str] = []
+    with pytest.raises(UserError, match=r"^long-1: .*fewer than one window.*; the table of the others is in out$"):
+        compared("long", "llama", "counts", say=said.append)
+    assert [line for line in said if line.startswith("failed: long-1: ")]
+    rows = json.loads(Path("out/compare.json").read_text(encoding="utf-8"))["rows"]
+    assert sorted(row["recipe"] for row in rows) == ["counts", "llama"]
 
 
 def test_a_table_that_is_replaced_is_told_of() -> None:

@@ -106,3 +106,15 @@ def test_the_command_takes_it(characters: Tokenizer, tmp_path: Path) -> None:
     assert run([*command, str(tmp_path / "out"), "--words", "jieba"]) == 0
     assert words_of(Shards(tmp_path / "out"), characters)[:3] == ["我们", "在", "北京大学"]
     assert run([*command, str(tmp_path / "other"), "--words", "jeiba"]) == 2
+
+
+def test_english_words_begin_at_spaces_however_many_pieces_they_are(tmp_path: Path) -> None:
+    """So `whole_words` hides them whole, without a segmenter."""
+    text = "The overwhelming majority, of unprepared students, misunderstood it."
+    tokenizer = train(["of over under mis stood ent"], TokenizerConfig(vocabulary=270))
+    words = words_of(prepare(memory(lines([text])), tokenizer, tmp_path), tokenizer)
+    assert max(len(tokenizer.encode(word)) for word in words) > 4
+    assert "".join(words).strip() == text and [word for word in words if word.strip()][0] == "The"
+    assert [word.strip(" .,") for word in words if word.strip(" .,\n")] == [
+        word.strip(".,") for word in text.split()
+    ]  # fmt: skip

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer as Backend
 
 from yuwen.cli.main import run
 from yuwen.errors import UserError
-from yuwen.evaluation import evaluate, pairs, token_stream
+from yuwen.evaluation import evaluate, pairs, teller_of, token_stream
 from yuwen.evaluation.pseudo import hidden, views
 from yuwen.evaluation.tokens import Tokens
 from yuwen.interop import save_folder
@@ -162,6 +162,17 @@ def test_encoder_decoders_fill_holes(family: str, bos: int | None, bytewise: Tok
         found = evaluate(model, tokenizer, documents, window=window, stride=10, batch=batch)
         assert (found.tokens, found.pseudo) == (len(expected), True)
         assert found.loss == pytest.approx(sum(expected) / len(expected), abs=1e-5)
+
+
+def test_what_a_model_learnt_decides_how_it_is_asked(bytewise: Tokenizer) -> None:
+    """A tokenizer may be another model's, and hold tokens that this one never met."""
+    tokenizer = with_tokens(bytewise, "<extra_id_0>", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]")
+    for family in ("t5", "bart"):
+        model = random_model(family, tokenizer.size)
+        told = {learnt: teller_of(model, tokenizer, learnt) for learnt in (None, "span", "denoising", "prefix")}
+        assert told["prefix"] is None and type(told["denoising"]) is pairs.Infilling
+        assert type(told["span"]) is type(told[None]) is pairs.Spans
+    assert not evaluate(model, tokenizer, lines(2), window=20, learnt="prefix").pseudo
 
 
 def test_other_encoder_decoders_continue(bytewise: Tokenizer) -> None:

@@ -103,6 +103,15 @@ def test_beams_wide_enough_find_the_best_text_there_is(family: str) -> None:
         assert found.score == pytest.approx(max(scores.values()), abs=1e-4)
 
 
+def test_a_token_that_is_ruled_out_is_no_damage() -> None:
+    model = model_of("bart")
+    said = search(model, PROMPTS, [3])
+    banned = said[0].ids[0]
+    with torch.no_grad():
+        model.get_parameter("head.bias")[banned] = -torch.inf
+    assert all(banned not in found.ids and found.ids for found in search(model, PROMPTS, [3]))
+
+
 @pytest.mark.parametrize("family", [*DECODERS, *PAIRS])
 def test_more_beams_are_never_worse_than_greedy(family: str) -> None:
     model = model_of(family, seed=2)

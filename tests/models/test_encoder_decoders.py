@@ -458,8 +458,16 @@ def test_the_config_files_people_meet() -> None:
     }  # fmt: skip
     config = config_from_published(bart, "x")
     assert (config.layers, config.opening, config.context, config.scaled) == (6, (2, 0), 1024, False)
-    moved = config_from_published({**bart, "forced_bos_token_id": None}, "x", {"forced_bos_token_id": 0})
-    assert moved == config
+    unsaid = {**bart, "forced_bos_token_id": None}
+    assert config_from_published(unsaid, "x").opening == (2,)
+    # newer files say it beside; files of 2020 by a flag; what is beside holds, as in transformers
+    assert config_from_published(unsaid, "x", lambda: {"forced_bos_token_id": 0}) == config
+    assert config_from_published({**unsaid, "force_bos_token_to_be_generated": True}, "x") == config
+    assert config_from_published(bart, "x", lambda: {"forced_bos_token_id": None}).opening == (2,)
+    assert config_from_published({**bart, "forced_bos_token_id": False}, "x").opening == (2,)
+    for odd in ([0], "0", 50265, -1):
+        with pytest.raises(UserError, match=r"^x: forced_bos_token_id=.* give an id of the vocabulary, or null$"):
+            config_from_published({**bart, "forced_bos_token_id": odd}, "x")
     large = {
         **bart, "architectures": ["BartForConditionalGeneration"], "d_model": 1024, "encoder_attention_heads": 16,
         "decoder_attention_heads": 16, "extra_pos_embeddings": 2, "force_bos_token_to_be_generated": True,

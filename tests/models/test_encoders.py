@@ -27,7 +27,7 @@ from yuwen.errors import UserError
 from yuwen.models import FAMILIES, Encoder, build, config_from_published, family, left_to_right, parse_config
 from yuwen.models.weights import current_name, from_published, to_published
 from yuwen.models.xlnet import TwoStream
-from yuwen.nn import CountedPositions, LinearCrossEntropy, Padding
+from yuwen.nn import CountedPositions, Documents, LinearCrossEntropy, Padding
 
 LENGTHS = [1, 2, 63, 64, 65, 140]
 every_case = pytest.mark.parametrize("case", CASES)
@@ -62,6 +62,23 @@ def test_our_weights_in_their_code(pair: tuple[Encoder, Any], length: int, split
     segments = random_segments(ours, ids) if split else None
     with torch.no_grad():
         equal(answers(ours, ids, None, segments), their_answers(theirs, ids, None, segments))
+
+
+@every_family
+@pytest.mark.parametrize("lengths", [[5, 1, 9], [64, 65]])
+def test_packing_changes_nothing(case: str, lengths: list[int]) -> None:
+    model, ids = case_model(case), random_ids(1, sum(lengths))
+    document = torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths))[None]
+    within = torch.cat([torch.arange(length) for length in lengths])[None]
+    positions = (
+        None
+        if isinstance(model, TwoStream)
+        else within + (model.config.padding + 1 if isinstance(model.positions, CountedPositions) else 0)
+    )
+    with torch.no_grad():
+        packed = model(ids, Documents(document), positions)
+        alone = [model(part) for part in ids.split(lengths, dim=1)]
+    torch.testing.assert_close(packed, torch.cat(alone, 1), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("lengths", [[9, 4, 1], [65, 64, 2]])

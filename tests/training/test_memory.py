@@ -89,6 +89,10 @@ def test_out_of_memory_names_the_setting(tmp_path: Path, monkeypatch: pytest.Mon
         train(recipe(tmp_path), tmp_path / "run", quiet=True)
     monkeypatch.undo()
     train(recipe(tmp_path, "train.micro_tokens=64"), tmp_path / "run", resume="auto", quiet=True)
+    monkeypatch.setattr(Learner, "step", step)
+    begun = recipe(tmp_path, f"model={{from: {tmp_path / 'run'}}}", "tokenizer={}")  # whose objective is the model's
+    with pytest.raises(UserError, match=r"^out of memory: set train\.micro_tokens=64 \(now 128\)$"):
+        train(begun, tmp_path / "next", quiet=True)
 
 
 def test_out_of_memory_without_a_smaller_batch(tmp_path: Path) -> None:
@@ -97,3 +101,5 @@ def test_out_of_memory_without_a_smaller_batch(tmp_path: Path) -> None:
     thirds = recipe(tmp_path, "train.batch_tokens=144", "train.micro_tokens=0")  # nine windows: no halves
     assert "train.micro_tokens=48 (now 144)" in str(out_of_memory(MemoryError(), thirds, 1))
     assert out_of_memory(RuntimeError("shapes differ"), smallest, 1) is None
+    unsettled = parse_recipe({"data": {"train": "x"}, "model": {"from": "y"}, "train": {"steps": 1}})
+    assert "choose a smaller model" in str(out_of_memory(MemoryError(), unsettled, 1))

@@ -12,7 +12,7 @@ from small_runs import Stopped, assert_same_run, logged, recipe, stored, text_fi
 
 from yuwen.app.machine import probe
 from yuwen.app.run.recipe import read_recipe
-from yuwen.app.run.train import train
+from yuwen.app.run.train import train, train_file
 from yuwen.errors import UserError
 from yuwen.training import Checkpoints, plan
 
@@ -55,6 +55,15 @@ def test_bitwise_as_it_is_trained_by_default(tmp_path: Path, stop_at: Stop) -> N
     broken_off(tmp_path, tmp_path / "broken", stop_at, 6, overrides=overrides)
     train(recipe(tmp_path, *overrides), tmp_path / "broken", resume="auto", quiet=True)
     assert_same_run(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_a_run_s_own_recipe_means_that_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    train(recipe(tmp_path), tmp_path / "mine", quiet=True)
+    with pytest.raises(UserError, match="mine holds a run already"):
+        train_file(Path("mine/recipe.yaml"), None, [], resume=None, quiet=True)
+    assert train_file(Path("mine/recipe.yaml"), None, ["train.steps=14"], resume="auto", quiet=True).steps == 14
+    assert not Path("runs").exists()
 
 
 def test_evaluating_and_sampling_change_nothing(tmp_path: Path) -> None:

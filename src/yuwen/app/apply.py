@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from yuwen import tasks
 from yuwen.app.loading.pooling import published_pooling
-from yuwen.app.run.measure import learnt_from
+from yuwen.app.run.measure import learnt_by
 from yuwen.errors import UserError
 from yuwen.tasks.answer import asked_of
 from yuwen.tasks.contract import place
@@ -69,10 +69,10 @@ def as_learnt(loaded: Loaded, inputs: Iterable[Document], file: str | None) -> I
     """The inputs as a classifier's run read its rows: of a `file` whose column nobody chose the one it learnt from,
     and each row's second text under the name that tasks know, or none where it learnt from one. UserError for a row
     that lacks it: judged by its first alone, it would get a label all the same."""
-    data = None if loaded.classifier is None else learnt_from(loaded.path)
-    if data is None or data.fields is None:
+    recipe = None if loaded.classifier is None else learnt_by(loaded.path)
+    if recipe is None or recipe.data.fields is None:
         return inputs
-    fields = data.fields
+    fields = recipe.data.fields
     if file is not None and _has(file, fields.first):
         inputs = tasks.read_inputs(file, fields.first)
     if fields.pair is None:

@@ -93,23 +93,32 @@ def compare(
     """Trains each recipe (once for each of `seeds`, by default its own), and writes table and plots into `out`.
 
     Returns what `compare.json` holds: one row a recipe, and every run with its curve. UserError where the recipes do
-    not share their data, or a folder holds a run of something else.
+    not share their data, or a folder holds a run of something else; and for a run that fails, once the others are done
+    and written.
     """
     entries = _entries(recipes, data, budget or Budget(), seeds, out, overrides)
     identity, held_out = _one_scale(entries)
     for entry in entries:  # a folder that is taken is told before hours of training, not after
         _refuse_another(entry, identity)
-    runs = []
+    runs, failed = [], []
     for number, entry in enumerate(entries, 1):
         found = _result(entry)
         if found is None:
             say(f"{number}/{len(entries)}  {entry.run.name}")
-            found = (_alone if own_process else _trained)(entry, identity, quiet)
+            try:
+                found = (_alone if own_process else _trained)(entry, identity, quiet)
+            except UserError as error:  # the others may have hours before them, and have done nothing
+                failed.append(str(error))
+                say(f"failed: {error}")
+                continue
         runs.append(found)
+    if not runs:
+        raise UserError(failed[0])
     first = entries[0].recipe.data
     result: dict[str, Any] = {
         "data": {"train": first.train, "valid": first.valid, "held_out": held_out},
         "budget": {name: value for name, value in asdict(budget or Budget()).items() if value},
+        "overrides": list(overrides),
         "machine": resources.described(),
         "rows": _rows(runs),
         "runs": runs,
@@ -120,6 +129,9 @@ def compare(
     if gone := sorted(before - {row["recipe"] for row in result["rows"]}):
         say(f"the table in {out} is of this comparison alone; the runs of {', '.join(gone)} stay")
     write_comparison(out, result)
+    if failed:
+        more = f", and {len(failed) - 1} more as told above" if len(failed) > 1 else ""
+        raise UserError(f"{failed[0]}{more}; the table of the others is in {out}")
     return result
 
 
@@ -328,10 +340,12 @@ def _measured(run: Path, objective: str, held_out: Corpus) -> dict[str, Any]:
     if wordless or objective == "seq2seq":
         return found
     every = 1
-    if teller_of(loaded.model, loaded.tokenizer) is not None:
+    if teller_of(loaded.model, loaded.tokenizer, objective) is not None:
         count = sum(len(part.ids) for part in token_stream(held_out.documents(), loaded.tokenizer))
         every = max(1, count // _HIDDEN)
-    score = evaluate(loaded.model, loaded.tokenizer, held_out.documents(), every=every, refuse_unknown=False)
+    score = evaluate(
+        loaded.model, loaded.tokenizer, held_out.documents(), every=every, refuse_unknown=False, learnt=objective
+    )
     return {
         **found,
         "bits_per_byte": score.bits_per_byte,

@@ -46,6 +46,8 @@ def evaluate(
 
     from yuwen import evaluation
     from yuwen.app.loading.load import load
+    from yuwen.app.run.measure import learnt_by
+    from yuwen.models import EncoderDecoder
 
     loaded = load(model, dtype.value)
     note(f"{loaded.path}: {loaded.hash[:12]}")
@@ -81,8 +83,16 @@ def evaluate(
     documents = evaluation.documents_of(data, field=field, encoding=encoding)
     config = loaded.model.config
     window, stride = evaluation.window_and_stride(config.context, window, stride, carries=config.CARRIES)
+    recipe = learnt_by(loaded.path) if isinstance(loaded.model, EncoderDecoder) else None
     score = evaluation.evaluate(
-        loaded.model, loaded.tokenizer, documents, window=window, stride=stride, batch=batch, every=every
+        loaded.model,
+        loaded.tokenizer,
+        documents,
+        window=window,
+        stride=stride,
+        batch=batch,
+        every=every,
+        learnt=None if recipe is None or recipe.objective is None else recipe.objective.name,
     )
     if as_json:
         print_json({**dataclasses.asdict(score), "window": window, "stride": stride, "model": loaded.hash})

@@ -1,4 +1,5 @@
-"""Encoder–decoders on the scale of the others. How depends on what the tokenizer shows that they learnt to do.
+"""Encoder–decoders on the scale of the others. How depends on what they learnt to do, as the run says or, of a model
+from elsewhere, the tokenizer shows.
 
     spans      T5 (sentinels)   source  a b <0> f g       target  <0> c d e
     infilling  BART (a mask)    source  a b [MASK] f g    target  a b c d e f g
@@ -62,10 +63,12 @@ class Infilling:
         return _nats(self.model, h_BUD, np.stack([case.view.ids[case.first : case.last] for case in cases]))
 
 
-def filler(model: EncoderDecoder, tokenizer: Tokenizer) -> Spans | Infilling | None:
-    """How this model fills holes; None if it never learnt to."""
+def filler(model: EncoderDecoder, tokenizer: Tokenizer, learnt: str | None = None) -> Spans | Infilling | None:
+    """How a model fills holes that `learnt` by that objective, if this is known; None if it never learnt to."""
     sentinel = next((id for id in tokenizer.special_ids if tokenizer.token_bytes(id) == _SENTINEL), None)
-    if sentinel is not None:
+    if learnt == "prefix":  # its tokenizer may be another's
+        return None
+    if sentinel is not None and learnt != "denoising":
         return Spans(model, tokenizer, sentinel)
     return None if tokenizer.mask_id is None else Infilling(model, tokenizer, tokenizer.mask_id)
 

@@ -59,15 +59,17 @@ def evaluate(
     batch: int | None = None,
     every: int = 1,
     refuse_unknown: bool = True,
+    learnt: str | None = None,
 ) -> Score:
     """Scores documents as they stream by; memory does not grow with them, the result does not depend on `batch`.
 
     `window` (default: the model's context, at most 2048) tokens are read at once, a new window begins every `stride`
     (default: half a window), `batch` windows (default: about 8192 tokens) are scored together. A model that reads both
     sides tells each token in turn from all others of its window, one forward pass each (`Score.pseudo`), or each span
-    of an encoder–decoder's: `every` n-th is enough for an estimate. With `refuse_unknown` false, text that the
-    tokenizer cannot write costs the bits per byte only. One that carries a state takes it from window to window (stride
-    = window): each token but the first is told from the whole text before it.
+    of an encoder–decoder's: `every` n-th is enough for an estimate. `learnt` names the objective that an
+    encoder–decoder was trained by, where its tokenizer does not show what it can tell. With `refuse_unknown` false,
+    text that the tokenizer cannot write costs the bits per byte only. One that carries a state takes it from window to
+    window (stride = window): each token but the first is told from the whole text before it.
     Raises UserError if there is nothing to score, a token stands for what the tokenizer cannot write, or the scores
     are not numbers.
     """
@@ -75,7 +77,7 @@ def evaluate(
     batch = _batch(window, batch)
     unknown: list[str] = []
     tokens = (_noted(part, unknown, refuse_unknown) for part in token_stream(documents, tokenizer))
-    teller = teller_of(model, tokenizer)
+    teller = teller_of(model, tokenizer, learnt)
     if teller is not None:
         parts = told(teller, tokens, tokenizer.special_ids, window, stride, batch, every)
     elif every != 1:
@@ -90,10 +92,10 @@ def evaluate(
     return score
 
 
-def teller_of(model: Model, tokenizer: Tokenizer) -> Teller | None:
-    """How a model tells what is hidden from it; None for one that is scored from left to right."""
+def teller_of(model: Model, tokenizer: Tokenizer, learnt: str | None = None) -> Teller | None:
+    """How a model tells what is hidden from it, having `learnt` so; None for one that is scored from left to right."""
     if isinstance(model, EncoderDecoder):
-        return filler(model, tokenizer)
+        return filler(model, tokenizer, learnt)
     if isinstance(model, Encoder) and not isinstance(model, TwoStream):
         return MaskedWord(model, tokenizer)
     return None

@@ -98,7 +98,7 @@ def beam_search(
     """
     while True:
         log_p_NV = logits_NV[:, :vocabulary].float().log_softmax(-1)
-        refuse_not_finite("scores are", log_p_NV)
+        refuse_not_finite("scores are", log_p_NV.amax(-1))  # single tokens may be ruled out, as in `sampling`
         log_p_NV[:, list(never)] = -math.inf
         start, kept, ids = 0, [], []
         for search in searches:

@@ -72,10 +72,10 @@ def save_folder(
     # Not pad_token_id: transformers would never train the embedding of that id, which is our end token's.
     ids = {"bos_token_id": start, "eos_token_id": end, "torch_dtype": str(dtype).removeprefix("torch.")}
     write_json(folder / "config.json", {**model.config.published(), **ids})
-    settings = {"bos_token_id": start, "eos_token_id": stop, "pad_token_id": pad}
+    settings = {"bos_token_id": start, "eos_token_id": stop, "pad_token_id": pad, **(generation or {})}
     if isinstance(model, EncoderDecoder):
-        settings |= zip(("decoder_start_token_id", "forced_bos_token_id"), model.opening, strict=False)
-    settings |= generation or {}
+        start_id, *bos = model.opening
+        settings = {"decoder_start_token_id": start_id, **settings, "forced_bos_token_id": bos[0] if bos else None}
     write_json(folder / "generation_config.json", {key: value for key, value in settings.items() if value is not None})
     save_weights(folder / SINGLE, to_published(entries_of(model), model.state_dict()), dtype)
     shutil.copymode(folder / "config.json", folder / SINGLE)  # safetensors lets only the owner read what it writes
@@ -148,7 +148,7 @@ def load_classifier(
 
 def _config(folder: Path) -> ModelConfig:
     path = folder / "config.json"
-    return config_from_published(read_json(path), str(path), generation_settings(folder))
+    return config_from_published(read_json(path), str(path), lambda: generation_settings(folder))
 
 
 def _filled(model: Model | Classifier, files: WeightFiles, folder: Path, dtype: torch.dtype | None) -> Tokenizer | None:

@@ -18,10 +18,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 from typing_extensions import Self
 
+from yuwen.errors import UserError
 from yuwen.models.encoder_decoder import EncoderDecoder, EncoderDecoderConfig, Stack, initialise
 from yuwen.models.transformer import PAIR_HARMLESS, TransformerConfig, layer_weights, shared_table
 from yuwen.models.weights import Entry, Row, Same, both
@@ -73,6 +74,12 @@ class BartConfig(EncoderDecoderConfig):
     HARMLESS: ClassVar[frozenset[str]] = PAIR_HARMLESS
     MOVED: ClassVar[frozenset[str]] = frozenset(["forced_bos_token_id"])
 
+    @model_validator(mode="after")
+    def _an_id(self) -> Self:
+        if self.bos is not None and self.bos >= self.vocabulary:
+            raise ValueError(f"bos={self.bos} must be an id below vocabulary={self.vocabulary}")
+        return self
+
     @classmethod
     def architectures(cls) -> tuple[str, ...]:
         return (cls.ARCHITECTURE, "BartModel")
@@ -97,7 +104,18 @@ class BartConfig(EncoderDecoderConfig):
     def from_published(cls, values: Mapping[str, Any], where: str) -> Self:
         # what a config.json leaves out means the published default, not ours
         defaults = {"max_position_embeddings": 1024, "decoder_start_token_id": 2, "encoder_ffn_dim": 4096}
-        return super().from_published({**defaults, **values}, where)
+        values = {**defaults, **values}
+        bos = values.pop("forced_bos_token_id", None)
+        if bos is None and values.get("force_bos_token_to_be_generated"):  # as files of 2020 say it
+            bos = values.get("bos_token_id", 0)
+        if bos is not None and bos is not False:
+            if type(bos) is not int or not 0 <= bos < values.get("vocab_size", 0):
+                raise UserError(
+                    f"{where}: forced_bos_token_id={bos!r}, here or in generation_config.json: give an id of the "
+                    "vocabulary, or null"
+                )
+            values["forced_bos_token_id"] = bos
+        return super().from_published(values, where)
 
 
 def build(config: BartConfig, generator: torch.Generator | None = None) -> EncoderDecoder:

@@ -350,7 +350,8 @@ def classifier_config(values: Mapping[str, Any], where: str) -> ClassifierConfig
         return None
     if values.get("problem_type") not in (None, "single_label_classification"):
         raise UserError(f"{where}: problem_type={values['problem_type']!r} is not supported: only one label for a text")
-    known = {key: value for key, value in values.items() if key != "num_labels"}
+    without = {"num_labels", *kind.MOVED}  # the one is told by the labels, and nobody writes with such a head
+    known = {key: value for key, value in values.items() if key not in without}
     for key, ours in layout.constant.items():
         if values.get(key, ours) != ours:
             raise UserError(f"{where}: {key}={values[key]!r} is not supported for {kind.MODEL_TYPE} (only {ours!r})")

@@ -172,8 +172,8 @@ class EncoderDecoderConfig(AttentionConfig):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         divides(self.heads, self.heads, self.width, getattr(self, "head_width", None))
-        if max(self.opening) >= self.vocabulary:
-            raise ValueError(f"start={max(self.opening)} must be an id below vocabulary={self.vocabulary}")
+        if self.start >= self.vocabulary:
+            raise ValueError(f"start={self.start} must be an id below vocabulary={self.vocabulary}")
         return self
 
     def kept(self, length: int) -> int:

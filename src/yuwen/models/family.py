@@ -91,10 +91,11 @@ def parse_config(name: str, values: Mapping[str, Any]) -> ModelConfig:
 
 
 def config_from_published(
-    values: Mapping[str, Any], where: str, generation: Mapping[str, Any] | None = None
+    values: Mapping[str, Any], where: str, generation: Callable[[], Mapping[str, Any]] = dict
 ) -> ModelConfig:
-    """Settings from a published `config.json`; its `architectures` and `model_type` choose the family. `generation` is
-    what `generation_config.json` says beside it, where newer files keep what is the model's by our reckoning."""
+    """Settings from a published `config.json`; its `architectures` and `model_type` choose the family. `generation`
+    reads what `generation_config.json` says beside it, for families that have a setting there: it holds before any
+    other."""
     for known in FAMILIES.values():
         if values.get("model_type") in known.config.model_types():
             readable = known.config.architectures()
@@ -103,7 +104,8 @@ def config_from_published(
                 raise UserError(
                     f"{where}: architectures={architectures!r} is not supported (only {', '.join(readable)})"
                 )
-            moved = {key: (generation or {}).get(key) for key in known.config.MOVED if values.get(key) is None}
+            said = generation() if known.config.MOVED else {}
+            moved = {key: said[key] for key in known.config.MOVED if key in said}
             return known.config.from_published({**values, **moved}, where)
     known_types = ", ".join(sorted(name for known in FAMILIES.values() for name in known.config.model_types()))
     raise UserError(f"{where}: model_type {values.get('model_type')!r} is not a family known here ({known_types})")

@@ -15,7 +15,7 @@ import torch
 import yuwen
 from yuwen.app.machine import resources
 from yuwen.app.run import speak
-from yuwen.app.run.measure import learnt_from
+from yuwen.app.run.measure import learnt_by
 from yuwen.app.run.recipe import SampleConfig, merge, parse_recipe
 from yuwen.app.run.train import train
 from yuwen.cli.main import run as command
@@ -93,10 +93,11 @@ def test_a_text_that_is_read_twice_needs_twice_the_room(monkeypatch: pytest.Monk
 def test_a_recipe_of_something_else_beside_a_model_is_not_read() -> None:
     settings = recipe(*fresh("lstm"), FIELDS, "train.steps=1")
     train(settings, Path("run"), quiet=True)
-    assert learnt_from(Path("run/last")) == settings.data
+    found = learnt_by(Path("run/last"))
+    assert found is not None and found.data == settings.data
     shutil.copytree("run/last", "kitchen/checkpoint-1", ignore=shutil.ignore_patterns("training"))
     Path("kitchen/recipe.yaml").write_text("eggs: 3\n")
-    assert learnt_from(Path("kitchen/checkpoint-1")) is None
+    assert learnt_by(Path("kitchen/checkpoint-1")) is None
 
 
 def test_parts_of_a_batch_change_nothing(tmp_path: Path) -> None:
@@ -386,3 +387,19 @@ def test_every_row_of_a_file_is_judged_by_the_column_it_learnt_from(capsys: pyte
     Path("empty.txt").write_text("")
     assert command(["apply", "classify", "run", "--file", "empty.txt"]) == 2
     assert "holds no input" in capsys.readouterr().err
+
+
+def test_what_a_published_bart_s_answers_begin_with_can_be_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Some folders do not say it, and no weight depends on it: it is kept, and transformers reads it."""
+    pairs = "data.fields={source: text, target: place}"
+    shape = ["model.family=bart", "model.layers=1", "model.width=32", "model.heads=2", "model.context=40"]
+    train(recipe(*shape, pairs, "train.steps=1"), Path("plain"), quiet=True)
+    told = ["model={from: plain, bos: 3}", "tokenizer={}", pairs, "train.steps=1"]
+    train(recipe(*told), Path("told"), quiet=True)
+    train(recipe(*told, "train.steps=2"), Path("told"), quiet=True, resume="auto")
+    for name in ("config.json", "generation_config.json"):
+        assert json.loads((Path("told/last") / name).read_text())["forced_bos_token_id"] == 3
+        assert "forced_bos_token_id" not in json.loads((Path("plain/last") / name).read_text())
+    assert yuwen.load("told").model.config.opening[1:] == (3,)
+    assert command(["export", "told", "again", "--to", "hf"]) == 0
+    assert yuwen.load("again").model.config == yuwen.load("told").model.config

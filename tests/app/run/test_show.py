@@ -69,6 +69,8 @@ def test_rows(rows: Path) -> None:
     assert len(pair) == 2 and "sentence number" in pair[0]["target"]
     alike = show(str(rows), "contrastive", fields="anchor=zh,positive=en").examples[0]
     assert alike["positive"].startswith("[CLS]sentence number")
+    hard = show(str(rows), "contrastive", fields="anchor=zh,positive=en,negative=kind").examples[0]
+    assert hard["positive"].startswith("[CLS]sentence number") and hard["negative"] in ("[CLS]a[SEP]", "[CLS]b[SEP]")
     alone = show(str(rows), "contrastive", fields="text=en").examples[0]
     assert "other dropout" in alone["positive"]
     labelled = show(str(rows), "classify", fields="text=en,label=kind").examples[0]

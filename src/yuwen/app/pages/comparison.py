@@ -45,7 +45,8 @@ def write_comparison(folder: Path, result: Mapping[str, Any]) -> None:
         columns=_columns(result["rows"]),
         cells=[cells(row, _columns(result["rows"])) for row in result["rows"]],
         colours=_colours(result["rows"]),
-        charts=_charts(result["runs"]),
+        charts=_charts(result["runs"], pseudo=False),
+        pseudo=_charts(result["runs"], pseudo=True),
         losses=_losses(result["runs"]),
     )
     replace_text(folder / "compare.html", page)
@@ -89,14 +90,14 @@ def cells(row: Mapping[str, Any], columns: Iterable[str]) -> dict[str, str]:
     return {key: "—" if row[key] is None else shown[key](row[key]) for key in columns}
 
 
-def _charts(runs: list[dict[str, Any]]) -> dict[str, Any]:
+def _charts(runs: list[dict[str, Any]], *, pseudo: bool) -> dict[str, Any]:
     """Bits per byte against time, tokens and operations; a run without a curve is one point, its final score.
 
-    Pseudo-likelihoods are left out: in one picture with the others they would be compared.
+    Pseudo-likelihoods have pictures of their own: in one with the others they would be compared.
     """
     charts = {}
     for amount in ("seconds", "tokens", "flops"):
-        series = {f"{run['recipe']}-{run['seed']}": _points(run, amount) for run in runs if not run["pseudo"]}
+        series = {f"{run['recipe']}-{run['seed']}": _points(run, amount) for run in runs if run["pseudo"] == pseudo}
         if any(series.values()):
             charts[amount] = curves(series)
     return charts

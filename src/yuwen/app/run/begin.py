@@ -72,11 +72,11 @@ def begun_from(
     check_fit(tokenizer, model, f"model.from={recipe.model['from']}")
     refuse_too_large(recipe, model.config, sum(p.numel() for p in model.parameters()), world)
     for key, value in recipe.model.items():
-        if key in ("from", "family") or _is_unpublished(model.config, key):
+        if key in ("from", "family") or _is_free(model.config, key):
             continue
         if not hasattr(model.config, key) or getattr(model.config, key) != value:
             raise UserError(f"model.{key}={value!r}: the model that model.from names has another; leave the key out")
-    changes = _unpublished(model.config, recipe.model)
+    changes = _free(model.config, recipe.model)
     if labels is None:
         return _rebuilt(model, changes)
     generator = torch.Generator().manual_seed(recipe.train.seed)
@@ -92,27 +92,28 @@ def resumed(recipe: Recipe, folder: Path) -> Model | Classifier:
     found = load_classifier(folder)
     if found is None:
         model = load_folder(folder)[0]
-        return _rebuilt(model, _unpublished(model.config, recipe.model))
+        return _rebuilt(model, _free(model.config, recipe.model))
     classifier = found[0]
     body = classifier.config.body
-    settled = type(body).parse("model", {**body.model_dump(), **_unpublished(body, recipe.model)})
+    settled = type(body).parse("model", {**body.model_dump(), **_free(body, recipe.model)})
     own = build_classifier(classifier.config.model_copy(update={"body": settled}))
     own.load_state_dict(classifier.state_dict())
     return own
 
 
 def _rebuilt(model: Model, changes: Mapping[str, Any]) -> Model:
-    """A loaded model with weights of its own, which may be written to, and with what no config.json holds: dropout."""
+    """A loaded model with weights of its own, which may be written to, and with what these leave free: dropout."""
     own = build(type(model.config).parse("model", {**model.config.model_dump(), **changes}))
     own.load_state_dict(model.state_dict())
     return own
 
 
-def _unpublished(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if _is_unpublished(config, key)}
+def _free(config: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if _is_free(config, key)}
 
 
-def _is_unpublished(config: Any, key: str) -> bool:
-    """A switch that is in no config.json (a head, a bias) says which weights there are: it can be no other here."""
-    fields = type(config).model_fields
-    return key in fields and key not in config.PUBLISHED and fields[key].annotation is not bool
+def _is_free(config: Any, key: str) -> bool:
+    """May it be other than what the weights were stored with? Dropout and the like may, and how a text begins; a switch
+    that is in no config.json (a head, a bias) says which weights there are."""
+    fields, published = type(config).model_fields, config.PUBLISHED.get(key)
+    return key in fields and (published is None or published in config.MOVED) and fields[key].annotation is not bool

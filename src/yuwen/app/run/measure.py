@@ -13,7 +13,7 @@ import torch
 
 from yuwen.app.loading.load import Loaded
 from yuwen.app.loading.pooling import published_pooling
-from yuwen.app.run.recipe import DataConfig, read_recipe
+from yuwen.app.run.recipe import Recipe, read_recipe
 from yuwen.data import RAW, Frame, prepare_rows
 from yuwen.errors import UserError
 from yuwen.evaluation.classification import Classification, evaluate_rows
@@ -77,18 +77,19 @@ def measure_similarity(loaded: Loaded, data: str, *, fields: str, encoding: str 
     )
 
 
-def learnt_from(folder: Path) -> DataConfig | None:
-    """The data of the run that a folder is a checkpoint of; None for a folder that is none."""
+def learnt_by(folder: Path) -> Recipe | None:
+    """The recipe of the run that a folder is a checkpoint of; None for a folder that is none."""
     checkpoint = folder.resolve()  # `best` and `last` are links to one
     path = checkpoint.parent / "recipe.yaml"
     ours = (checkpoint / "training" / "manifest.json").is_file()  # others name their checkpoints so, too
-    return read_recipe(path).data if ours and path.is_file() else None
+    return read_recipe(path) if ours and path.is_file() else None
 
 
 def _settings(folder: Path, fields: str | None) -> tuple[FieldsConfig, int, bool]:
     """(the columns, how many ids a text may have, whether equal rows count once), as the run that the folder is a
     checkpoint of was trained."""
-    data = learnt_from(folder)
+    recipe = learnt_by(folder)
+    data = None if recipe is None else recipe.data
     if fields is not None:
         chosen = parse_fields(fields)
     elif data is not None and data.fields is not None:

@@ -49,7 +49,8 @@ def out_of_memory(error: BaseException, recipe: Recipe, world: int) -> UserError
 
 def _mend(recipe: Recipe, tokens: int, world: int) -> str:
     """The setting by which a process computes so many tokens at a time; empty where this objective takes no fewer."""
-    assert recipe.objective is not None
+    if recipe.objective is None:  # that of a model which was still being looked for
+        return ""
     kinds = OBJECTIVES[recipe.objective.name]
     if tokens < recipe.data.length * max(kind.fewest for kind in kinds):
         return ""

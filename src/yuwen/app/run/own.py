@@ -22,6 +22,8 @@ _BY_READING: dict[Reads, str] = {
     "pairs": "seq2seq",
 }
 _COLUMNS = {"seq2seq": ("source", "target"), "contrastive": ("text",), "classify": ("text", "label")}
+# What may ask for targets of data.length tokens: all others' are shorter, by what is read of the text or its frame.
+_LONGEST_TARGETS = ("seq2seq", "span")
 # The heads of an encoder that each objective trains; no other stays in a fresh model, to be taken for a trained one.
 _HEADS: dict[str, frozenset[str]] = {
     "masked": frozenset({"masked"}),
@@ -105,7 +107,9 @@ def fit(
         raise UserError(f"objective.name={name} learns from rows: give {columns}; from running text: {others}")
     if fields is not None:
         refuse_unread(name, fields, rows=kind.rows)
-    room = config.context - (len(config.opening) - 1 if isinstance(config, EncoderDecoderConfig) else 0)
+    room = config.context
+    if isinstance(config, EncoderDecoderConfig) and name in _LONGEST_TARGETS:
+        room -= len(config.opening) - 1
     if room < length:
         raise UserError(f"data.length={length} is more than the {room} tokens that this model reads at once")
     if kind.together and parts:
@@ -153,7 +157,8 @@ def model_settings(
 ) -> dict[str, Any]:
     """The settings of a fresh model with what a recipe leaves out and data or objective decide."""
     kind = FAMILIES[name].config
-    default = {"context": None if kind.CARRIES else length, "start": start or None, "padding": padding}
+    opening = 0 if values.get("bos") is None else 1  # of a target, where the family has such an id
+    default = {"context": None if kind.CARRIES else length + opening, "start": start or None, "padding": padding}
     settings = {key: value for key, value in default.items() if key in kind.model_fields and value is not None}
     if issubclass(kind, EncoderConfig) and objective is not None:
         heads = _HEADS.get(objective, frozenset())

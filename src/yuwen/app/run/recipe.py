@@ -238,7 +238,7 @@ def _named(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def early_config(recipe: Recipe) -> ModelConfig:
     """The model's settings before the tokenizer has said how large the vocabulary is: the least that is asked for."""
-    known = () if recipe.model.get("vocabulary") else (recipe.model.get("start"), recipe.model.get("padding"))
+    known = [] if recipe.model.get("vocabulary") else [recipe.model.get(key) for key in ("start", "bos", "padding")]
     named = [id for id in known if isinstance(id, int)]
     return recipe.model_config_for(min(max([0, *named]), 1 << 20) + 1)
 

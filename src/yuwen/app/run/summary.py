@@ -12,7 +12,8 @@ from yuwen.disk import replace_text
 
 @dataclass
 class Summary:
-    """The numbers of a run; also `summary.json` in its folder."""
+    """The numbers of a run; also `summary.json` in its folder. `best_loss` is the validation loss of its checkpoint
+    `best`: an evaluation between two checkpoints may have been lower."""
 
     run: str
     steps: int

@@ -57,6 +57,7 @@ def train(
     processes = Processes.from_environment()
     quiet = quiet or not processes.first
     say = Progress(0, "", quiet=quiet).message
+    job: _Job | None = None
     with ExitStack() as stack:
         stack.callback(processes.leave)
         try:
@@ -71,7 +72,8 @@ def train(
             job = _Job(recipe, run, processes, say, quiet)
             return job.execute(saved, started if preparation_counts else None)
         except (RuntimeError, MemoryError, OSError) as error:
-            mended = out_of_memory(error, recipe, processes.world) or _no_room(error, run) or processes.lost(error)
+            settled = recipe if job is None else job.recipe
+            mended = out_of_memory(error, settled, processes.world) or _no_room(error, run) or processes.lost(error)
             if mended is None:
                 raise
             raise mended from error
@@ -154,7 +156,7 @@ class _Job:
             tokens=progress.tokens,
             seconds=progress.seconds,
             parameters=parameters,
-            best_loss=None if progress.best_loss == float("inf") else progress.best_loss,
+            best_loss=None if progress.best_saved == float("inf") else progress.best_saved,
             flops_per_token=learning.flops_per_token,
         )
 
@@ -260,10 +262,12 @@ class _Job:
 
 
 def train_file(path: Path, run: Path | None, overrides: list[str], *, resume: str | None, quiet: bool) -> Summary:
-    """`train` for a recipe file; the run folder defaults to runs/NAME."""
+    """`train` for a recipe file; the run folder defaults to runs/NAME, and of a run's own recipe to that run."""
     started = time.perf_counter()
     recipe = read_recipe(path, overrides)
-    return train(recipe, run or Path("runs") / path.stem, resume=resume, quiet=quiet, started=started)
+    own = path.name == "recipe.yaml" and Checkpoints(path.parent).steps()
+    run = run or (path.parent if own else Path("runs") / path.stem)
+    return train(recipe, run, resume=resume, quiet=quiet, started=started)
 
 
 def _saved(run: Path, resume: str | None, say: Callable[[str], None]) -> Saved | None:
