@@ -75,7 +75,9 @@ def save_folder(
     settings = {"bos_token_id": start, "eos_token_id": stop, "pad_token_id": pad, **(generation or {})}
     if isinstance(model, EncoderDecoder):
         start_id, *bos = model.opening
-        settings = {"decoder_start_token_id": start_id, **settings, "forced_bos_token_id": bos[0] if bos else None}
+        settings = {"decoder_start_token_id": start_id, **settings}
+        if "forced_bos_token_id" in model.config.MOVED:  # ours to say; another family's is handed on as it came
+            settings["forced_bos_token_id"] = bos[0] if bos else None
     write_json(folder / "generation_config.json", {key: value for key, value in settings.items() if value is not None})
     save_weights(folder / SINGLE, to_published(entries_of(model), model.state_dict()), dtype)
     shutil.copymode(folder / "config.json", folder / SINGLE)  # safetensors lets only the owner read what it writes
