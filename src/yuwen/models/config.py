@@ -20,7 +20,7 @@ class ModelConfig(Config):
 
     `vocabulary` comes from the tokenizer when a recipe leaves it out; `context` is the longest text it reads at once.
     `PUBLISHED` maps our names to the keys of the family's `config.json`, of which `REQUIRED` must be there and those
-    in `MOVED`, of which no weight depends, may stand in `generation_config.json` instead; `CONSTANT`
+    in `MOVED`, on which no weight depends, may stand in `generation_config.json` instead; `CONSTANT`
     holds keys whose other values would be another architecture; `HARMLESS` names keys that do not change what the
     weights compute. Any other key is refused: nothing is silently ignored. `BODY` is the first part of published weight
     names, which files of a body without a head may leave out. `CARRIES`: the model's cache keeps one size however much
