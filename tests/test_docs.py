@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import importlib
 import importlib.util
+import json
 import re
 import shlex
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 import typer
 import yaml
 
+from yuwen.app.pages.comparison import picture
 from yuwen.app.run.recipe import DataConfig, Recipe, read_recipe
 from yuwen.cli import main
 from yuwen.config import Config
@@ -335,3 +337,9 @@ def test_each_page_has_its_chinese_twin(page: Path) -> None:
     assert rows[0] == rows[1], "rows of tables"
     for target in re.findall(r"\]\(((?!https:)[^)#]+\.md)", prose(twin).split("\n", 4)[-1]):
         assert ".zh-CN" in target or target == "CONTRIBUTING.md", f"{target} is English"
+
+
+@pytest.mark.parametrize("drawn", sorted(DOCS.glob("*.svg")), ids=name)
+def test_pictures_are_drawn_from_the_results(drawn: Path) -> None:
+    result = json.loads(text(ROOT / "benchmarks/results" / f"{drawn.stem}.json"))
+    assert picture(result) == text(drawn)

@@ -278,3 +278,7 @@ def test_curves_lie_on_logarithmic_amounts() -> None:
     assert [amount for _, amount in chart["amounts"]] == [10, 100, 1000]
     with pytest.raises(ValueError, match="at least one point"):
         curves({"a": [(0, 1.0)]})
+    early = curves({"a": [(10, 3.0), (100, 2.0)], "count": [(1, 2.5)]})  # long before: it takes no room
+    (first, last), level = early["lines"]["a"], early["flat"]["count"]
+    assert early["lines"].keys() == {"a"} and last[1] > level > first[1]
+    assert (first[0], last[0]) == (early["left"], early["right"])

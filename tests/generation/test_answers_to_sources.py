@@ -168,6 +168,28 @@ def test_generate_on_the_command_line(folder: Path, tokenizer: Tokenizer, capsys
     assert searched["ids"] == beams.ids and searched["score"] == pytest.approx(beams.score)
 
 
+def test_the_likeliest_is_answered_unless_it_is_said_how_to_draw(pairs: EncoderDecoder) -> None:
+    greedy = [found.ids for found in generate(pairs, SOURCES, GREEDY)]
+    assert [found.ids for found in generate(pairs, SOURCES, SamplingConfig(max_tokens=20))] == greedy
+    for settings in ({"temperature": 0.8}, {"top_p": 0.95}, {"seed": 0}):
+        drawn = SamplingConfig(max_tokens=20, **settings)
+        assert [found.ids for found in generate(pairs, SOURCES, drawn)] != greedy
+    assert [found.ids for found in generate(pairs, SOURCES, SamplingConfig(max_tokens=20), seeds=range(4))] != greedy
+
+
+def test_what_a_folder_wants_of_the_search_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [str(folder), "庙里", "--max-tokens", "3"]
+    assert run(["generate", *asked]) == 0 and "not taken over" not in capsys.readouterr().err
+    settings = json.loads((folder / "generation_config.json").read_text())
+    wanted = {"num_beams": 4, "length_penalty": 2.0, "min_length": 0, "no_repeat_ngram_size": 3}
+    (folder / "generation_config.json").write_text(json.dumps({**settings, **wanted}))
+    said = "not taken over from its settings: num_beams=4, length_penalty=2.0, no_repeat_ngram_size=3; --beams 4"
+    for verb in (["generate"], ["apply", "translate"]):
+        assert run([*verb, *asked]) == 0 and said in capsys.readouterr().err
+    assert run(["generate", *asked, "--beams", "4"]) == 0
+    assert "not taken over from its settings: length_penalty=2.0, no_repeat_ngram_size=3\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

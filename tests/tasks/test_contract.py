@@ -8,11 +8,11 @@ import pytest
 from task_models import Ready, decoder
 
 from yuwen.errors import UserError
-from yuwen.tasks import answer, classify, complete, tag
+from yuwen.tasks import answer, chat, classify, tag
 from yuwen.tokens import Tokenizer
 
 ASKED: dict[str, Any] = {
-    "complete": lambda model: complete(model, ["a fox"]),
+    "chat": lambda model: chat(model, ["a fox"]),
     "classify": lambda model: classify(model, ["a fox"], labels=["a", "b"]),
     "answer": lambda model: answer(model, ["who?"], context="A fox."),
     "tag": lambda model: tag(model, ["a fox"], labels=["animal"]),

@@ -10,6 +10,7 @@ import typer
 
 from yuwen.cli._dtype import Dtype
 from yuwen.cli._output import Json, note, print_json
+from yuwen.cli._sampling import note_search_wanted
 from yuwen.errors import UserError
 
 app = typer.Typer()
@@ -56,6 +57,8 @@ def apply(
     top_p: Annotated[float | None, _option("Draw from the likeliest tokens that make up P.")] = None,
     repetition_penalty: Annotated[float | None, _option("Above 1, tokens seen before are less likely.")] = None,
     stop: Annotated[list[str] | None, _option("End before this text; may be given several times.", "--stop")] = None,
+    beams: Annotated[int | None, _option("Search for the likeliest text, with so many at a time.")] = None,
+    length_penalty: Annotated[float | None, _option("Of --beams: the higher, the longer the text (0.6).")] = None,
     seed: Annotated[int | None, _option("Of the examples that are chosen, or the tokens that are drawn (0).")] = None,
     scores: Annotated[bool, typer.Option("--scores", help="classify: show every label's probability.")] = False,
     out: Annotated[str | None, _option("Write JSON lines here, as they come.")] = None,
@@ -71,6 +74,7 @@ def apply(
         "source": source, "target": target, "schema": schema, "system": system, "prompt": prompt,
         "language": language, "raw": raw, "max_tokens": max_tokens, "temperature": temperature, "top_k": top_k,
         "top_p": top_p, "repetition_penalty": repetition_penalty, "stop": tuple(stop) if stop else None, "seed": seed,
+        "beams": beams, "length_penalty": length_penalty,
     }  # fmt: skip
     settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
 
@@ -109,6 +113,8 @@ def apply(
 
     loaded = load(model, dtype.value)
     note(f"{loaded.path}: {loaded.hash[:12]}")
+    if task in ("complete", "translate", "summarise"):
+        note_search_wanted(loaded, beams)
     if task == "classify":
         inputs = as_learnt(loaded, inputs, file if field is None else None)
     done = 0 if results is None else len(results.done)

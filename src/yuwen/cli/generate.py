@@ -58,6 +58,7 @@ def generate(
     if tokenizer is None:
         raise UserError(f"{loaded.path}: the model comes without a tokenizer, so a text prompt has no ids")
     ids = loaded.prompt_ids(prompt, raw=raw)
+    s.note_search_wanted(loaded, beams)
     generation, shown = None, signs()
     for piece in stream(loaded.model, [ids], sampling, tokenizer=tokenizer, end_ids=loaded.end_ids):
         generation = piece.generation

@@ -12,7 +12,7 @@ generate   the loop that joins them: `stream` and `generate`
 from __future__ import annotations
 
 from yuwen.generation.generate import Generation, Piece, check_prompt, generate, stream
-from yuwen.generation.prompt import end_ids, is_chat, prompt_ids, source_ids
+from yuwen.generation.prompt import end_ids, is_chat, prompt_ids, search_wanted, source_ids
 from yuwen.generation.sampling import SamplingConfig
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "generate",
     "is_chat",
     "prompt_ids",
+    "search_wanted",
     "source_ids",
     "stream",
 ]

@@ -103,12 +103,15 @@ def stream(
     With a `constraint` only tokens are drawn that its schema allows, and a row also ends, "stop", when its text is
     whole; after "length" it may not be. With a `reading` of the one prompt's beginning, that is not read again, and
     the reading grows by what is read here.
-    With `sampling.beams` a row's text comes whole, when its search is over. The start token of an encoder–decoder is
-    never drawn, unless it ends texts too.
+    With `sampling.beams` a row's text comes whole, when its search is over. An encoder–decoder takes the likeliest
+    token unless a setting says how to draw, since an answer is right or wrong; its start token is never drawn, unless
+    it ends texts too.
     Raises UserError for a prompt that is empty, longer than the context, or holds an id outside the vocabulary, and for
     an encoder.
     """
     sampling = sampling or SamplingConfig()
+    if isinstance(model, EncoderDecoder) and not sampling.draws and seeds is None and sampling.beams == 1:
+        sampling = sampling.model_copy(update={"temperature": 0.0})
     if end_ids is None:
         end_ids = [] if tokenizer is None else sorted(tokenizer.stop_ids)
     if tokenizer is None and sampling.stop:

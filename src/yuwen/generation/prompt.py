@@ -11,6 +11,7 @@ from yuwen.errors import UserError
 from yuwen.tokens import Tokenizer
 
 SETTINGS = "generation_config.json"
+_SEARCH = {"num_beams": 1, "length_penalty": 1, "min_length": 0, "no_repeat_ngram_size": 0, "repetition_penalty": 1}
 
 
 def is_chat(folder: Path, tokenizer: Tokenizer) -> bool:
@@ -38,10 +39,11 @@ def prompt_ids(prompt: str, tokenizer: Tokenizer, *, chat: bool) -> list[int]:
     return [boundary, *ids] if boundary is not None and (tokenizer.adds_start or not ids) else ids
 
 
-def source_ids(text: str, tokenizer: Tokenizer) -> list[int]:
+def source_ids(text: str, tokenizer: Tokenizer, *, specials: bool = True) -> list[int]:
     """Ids of a text that an encoder–decoder is to answer: framed as its sources were in training ([CLS] text [SEP], or
-    text end), special tokens read, because a hole is asked for by one (`<mask>`, `<extra_id_0>`)."""
-    ids = tokenizer.encode(text, specials=True)
+    text end). With `specials` those that the text spells are read, because a hole is asked for by one (`<mask>`,
+    `<extra_id_0>`)."""
+    ids = tokenizer.encode(text, specials=specials)
     frame = Frame.of(tokenizer, "pairs")
     return [*frame.before, *ids, *frame.after]
 
@@ -55,8 +57,15 @@ def end_ids(folder: Path, tokenizer: Tokenizer | None) -> list[int]:
     return sorted({*ids, *(() if tokenizer is None else tokenizer.stop_ids)})
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    path = folder / SETTINGS
+def search_wanted(folder: Path) -> dict[str, Any]:
+    """How a published encoder–decoder's folder wants answers to be searched for: what it says beyond the likeliest
+    token at each step, in generation_config.json, or in config.json where older folders say it."""
+    said = {**_settings(folder, "config.json"), **_settings(folder)}
+    return {key: said[key] for key, usual in _SEARCH.items() if said.get(key) not in (None, usual)}
+
+
+def _settings(folder: Path, name: str = SETTINGS) -> dict[str, Any]:
+    path = folder / name
     if not path.is_file():
         return {}
     try:

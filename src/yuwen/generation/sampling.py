@@ -27,11 +27,12 @@ if TYPE_CHECKING:
 Filter = Callable[[Tensor], Tensor]
 _NEVER = float("-inf")
 GREEDY_IGNORES = frozenset({"top_k", "top_p", "min_p"})  # of the fields, by greedy decoding; any seed gives its text
+_DRAWING = GREEDY_IGNORES | {"temperature", "seed"}
 _LIKELY = 1024  # a vocabulary of 262,144 takes 48 ms to sort, and 1 ms to find this many of
 
 
 class SamplingConfig(Config):
-    """How text is drawn. The defaults suit a small language model; temperature 0 is greedy."""
+    """How text is drawn. The defaults suit a small language model that goes on; temperature 0 is greedy."""
 
     max_tokens: int = Field(default=256, gt=0)
     temperature: float = Field(default=0.8, ge=0)
@@ -44,6 +45,11 @@ class SamplingConfig(Config):
     beams: int = Field(default=1, ge=1, le=1024, description="1: off; more: beam search, which draws nothing")
     length_penalty: float = Field(default=0.6, ge=0, le=10, description="of beam search, A of Wu et al. 2016, eq. 14")
 
+    @property
+    def draws(self) -> bool:
+        """Whether a setting was given that says how to draw."""
+        return bool(self.model_fields_set & _DRAWING)
+
     @field_validator("stop")
     @classmethod
     def _visible(cls, stop: tuple[str, ...]) -> tuple[str, ...]:
@@ -54,8 +60,7 @@ class SamplingConfig(Config):
     @model_validator(mode="after")
     def _no_setting_ignored(self) -> Self:
         if self.beams > 1:
-            drawing = {"temperature", "top_k", "top_p", "min_p", "repetition_penalty", "stop", "seed"}
-            ignored = sorted(self.model_fields_set & drawing)
+            ignored = sorted(self.model_fields_set & {*_DRAWING, "repetition_penalty", "stop"})
             if ignored:
                 raise ValueError(f"beam search would ignore {', '.join(ignored)}: leave one of them out")
         elif "length_penalty" in self.model_fields_set:

@@ -60,9 +60,13 @@ def tokenizer_of(loaded: Usable) -> Tokenizer:
     return loaded.tokenizer
 
 
-def need_decoder(loaded: Usable, task: str) -> None:
-    """UserError for a model that does not continue text: one trained to tell classes, an encoder, which writes
-    nothing, and an encoder–decoder, which writes a target for a source."""
+def answers_sources(loaded: Usable) -> bool:
+    """Whether it is an encoder–decoder: it writes a target for a source, and continues nothing."""
+    return bool(loaded.model.config.reads == "pairs")
+
+
+def need_writer(loaded: Usable, task: str) -> None:
+    """UserError for a model that writes nothing: one trained to tell classes, and an encoder."""
     if loaded.classifier is not None:
         raise UserError(f"{loaded.path}: {task} needs a model that writes, and this one tells classes: use classify")
     if loaded.encoder:
@@ -70,10 +74,15 @@ def need_decoder(loaded: Usable, task: str) -> None:
             f"{loaded.path}: {task} needs a model that writes, and {loaded.family} only reads: give a decoder "
             "(llama, qwen3, gemma3 …)"
         )
-    if loaded.model.config.reads == "pairs":
+
+
+def need_decoder(loaded: Usable, task: str) -> None:
+    """UserError for a model that does not continue text: one that writes nothing, and an encoder–decoder."""
+    need_writer(loaded, task)
+    if answers_sources(loaded):
         raise UserError(
             f"{loaded.path}: {task} needs a model that continues text, and {loaded.family} answers a source as it was "
-            "trained to: yuwen generate asks it"
+            "trained to: ask it by complete"
         )
 
 

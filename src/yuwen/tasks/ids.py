@@ -6,17 +6,22 @@ from collections.abc import Sequence
 
 from yuwen.data.framing import Frame
 from yuwen.errors import UserError
-from yuwen.generation import prompt_ids
-from yuwen.tasks.contract import Usable, tokenizer_of
+from yuwen.generation import prompt_ids, source_ids
+from yuwen.tasks.contract import Usable, answers_sources, tokenizer_of
 from yuwen.tasks.reading import common
 
 
 def asked(loaded: Usable, text: str, *, raw: bool, where: str, room: int = 0) -> list[int]:
-    """A prompt's ids: the message of a user to a chat model, unless `raw`; plain text to any other.
+    """A prompt's ids: the message of a user to a chat model, unless `raw`; an encoder–decoder's source; plain text to
+    any other.
 
     UserError if with `room` more tokens it does not fit the context.
     """
-    ids = prompt_ids(text, tokenizer_of(loaded), chat=loaded.chat and not raw)
+    tokenizer = tokenizer_of(loaded)
+    if answers_sources(loaded):
+        ids = source_ids(text, tokenizer, specials=False)
+    else:
+        ids = prompt_ids(text, tokenizer, chat=loaded.chat and not raw)
     fits(loaded, len(ids) + room, where)
     return ids
 

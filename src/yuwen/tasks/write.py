@@ -1,5 +1,8 @@
 """Tasks whose answer is text of the model's own: complete, chat, translate, summarise.
 
+A decoder is asked by a prompt. An encoder–decoder writes for a text what it was trained to write for it, so without
+a `prompt` of the caller's (T5's "translate English to German: {{ text }}") the text itself is its source.
+
 Inputs are written in batches of like length. Decoding is greedy unless a temperature is given, so that the same inputs
 give the same file.
 """
@@ -12,9 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from yuwen.errors import UserError
-from yuwen.generation import SamplingConfig, generate, prompt_ids
+from yuwen.generation import SamplingConfig, generate, prompt_ids, source_ids
 from yuwen.tasks.batches import chunks, in_order, padded_batches
-from yuwen.tasks.contract import Input, Usable, documents, need_decoder, place, tokenizer_of
+from yuwen.tasks.contract import (
+    Input,
+    Usable,
+    answers_sources,
+    documents,
+    need_decoder,
+    need_writer,
+    place,
+    refuse,
+    tokenizer_of,
+)
 from yuwen.tasks.ids import asked, fits
 from yuwen.tasks.language import code, known, language_of, named
 from yuwen.tasks.prompts import Prompt, language_for
@@ -26,15 +39,20 @@ _ROWS = 16
 
 
 def complete(loaded: Usable, inputs: Iterable[Input], **sampling: Any) -> Iterator[dict[str, Any]]:
-    """`input`, `text` (what follows it, white space included), `finish_reason`.
+    """`input`, `text` (what follows it, white space included; of an encoder–decoder its answer), `finish_reason`.
 
-    `sampling`: fields of SamplingConfig; greedy by default.
+    An encoder–decoder reads special tokens that the input spells: a hole is asked for by one. `sampling`: fields of
+    SamplingConfig; greedy by default.
     """
-    need_decoder(loaded, "complete")
+    need_writer(loaded, "complete")
     settings = sampling_of(sampling)
 
     def ask(document: Document) -> list[int]:
-        ids = prompt_ids(document.text, tokenizer_of(loaded), chat=False)
+        tokenizer = tokenizer_of(loaded)
+        if answers_sources(loaded):
+            ids = source_ids(document.text, tokenizer)
+        else:
+            ids = prompt_ids(document.text, tokenizer, chat=False)
         fits(loaded, len(ids), place(document))
         return ids
 
@@ -75,11 +93,15 @@ def translate(
     """`input`, `text` (the translation), `finish_reason`.
 
     `source` and `target` are languages by name, or zh and en; by default the input's own, and the other of these two.
+    An encoder–decoder translates as it was trained to: it is told languages by a `prompt` or not at all.
     """
-    need_decoder(loaded, "translate")
-    template, plain = Prompt.of("translate", prompt), not loaded.chat or bool(raw)
-    settings = sampling_of(sampling, stop=("\n",) if plain else ())
+    need_writer(loaded, "translate")
+    _refuse_unasked(loaded, "translate", prompt, raw=raw, source=source, target=target, language=language)
+    template = Prompt.of("translate", prompt)
+    settings = sampling_of(sampling, stop=_end_of_line(loaded, raw))
     known(language)
+    if answers_sources(loaded) and prompt is None:
+        return written(loaded, inputs, lambda document: _source(loaded, document), settings)
 
     def ask(document: Document) -> list[int]:
         own = code(source) or language_of(document.text)
@@ -103,16 +125,38 @@ def summarise(
     **sampling: Any,
 ) -> Iterator[dict[str, Any]]:
     """`input`, `text` (the summary), `finish_reason`."""
-    need_decoder(loaded, "summarise")
-    template, plain = Prompt.of("summarise", prompt), not loaded.chat or bool(raw)
-    settings = sampling_of(sampling, stop=("\n",) if plain else ())
+    need_writer(loaded, "summarise")
+    _refuse_unasked(loaded, "summarise", prompt, raw=raw, language=language)
+    template = Prompt.of("summarise", prompt)
+    settings = sampling_of(sampling, stop=_end_of_line(loaded, raw))
     known(language)
+    if answers_sources(loaded) and prompt is None:
+        return written(loaded, inputs, lambda document: _source(loaded, document), settings)
 
     def ask(document: Document) -> list[int]:
         filled = template.render(language_for(document.text, language), text=document.text)
         return asked(loaded, filled, raw=bool(raw), where=place(document))
 
     return written(loaded, inputs, ask, settings)
+
+
+def _refuse_unasked(loaded: Usable, task: str, prompt: str | Path | None, *, raw: bool | None, **asked: Any) -> None:
+    """UserError for what an encoder–decoder would not hear: a chat template it never has, and without a prompt all
+    that prompts say."""
+    if not answers_sources(loaded):
+        return
+    refuse(task, "an encoder–decoder", raw=raw)
+    if prompt is None:
+        refuse(task, "an encoder–decoder that is given the text alone, without a prompt", **asked)
+
+
+def _end_of_line(loaded: Usable, raw: bool | None) -> Sequence[str]:
+    """Where an answer stops: a chat model and an encoder–decoder end it themselves, plain text goes on."""
+    return () if answers_sources(loaded) or (loaded.chat and not raw) else ("\n",)
+
+
+def _source(loaded: Usable, document: Document) -> list[int]:
+    return asked(loaded, document.text, raw=False, where=place(document))
 
 
 def sampling_of(values: dict[str, Any], stop: Sequence[str] = ()) -> SamplingConfig:

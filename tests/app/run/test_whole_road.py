@@ -28,12 +28,9 @@ OWN_DATA = {"shakespeare-char", "shakespeare-char-long"}  # the same road as qwe
 NAMES = sorted(path.stem for path in RECIPES.glob("*.yaml") if path.stem not in OWN_DATA)
 MORE = {  # what no recipe does as it stands: its name, and what is changed
     "distilbert": ("roberta", ["model.family=distilbert"]),
+    "hard-negatives": ("contrastive", ["data.fields={anchor: text, positive: label, negative: other}"]),
     "prefix": ("llama", ["objective={name: prefix}"]),
     "t5-1.1": ("t5", ["model.activation=gated-gelu", "model.tied=false"]),
-    "translation": (
-        "transformer",
-        ["model.encoder_layers=2", "data.train=rows.jsonl", "data.fields={source: text, target: label}"],
-    ),
 }
 WORDS = ["the", "cat", "<unk>", "sees", "a", "tree", "and", "runs", "home", "二月", "春风", "剪刀", "，", "中国"]
 TINY = {"layers": 2, "width": 16, "heads": 2, "kv_heads": 1, "ffn": 32, "hidden": 24, "embedding_width": 8, "order": 3}
@@ -51,7 +48,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     draw = random.Random(0)
     lines = [" ".join(draw.choices(WORDS, k=8)) + "。" for _ in range(120)]
     (folder / "text.txt").write_text("\n".join(lines), encoding="utf-8")
-    rows = [{"text": f"{n} {line}", "label": "even" if n % 2 else "odd"} for n, line in enumerate(lines)]
+    rows = [
+        {"text": f"{n} {line}", "label": "even" if n % 2 else "odd", "other": f"{n} {lines[n - 1]}"}
+        for n, line in enumerate(lines)
+    ]
     (folder / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
@@ -64,9 +64,10 @@ def tiny(name: str) -> Recipe:
     stem, more = MORE.get(name, (name, []))
     values: dict[str, Any] = yaml.safe_load((RECIPES / f"{stem}.yaml").read_text(encoding="utf-8"))
     counts = FAMILIES[values["model"].get("family", "qwen3")].config.COUNTS
-    rows = "fields" in values["data"]
+    fields = values["data"].get("fields", {})
     overrides = [
-        f"data.train={'rows.jsonl' if rows else 'text.txt'}",
+        f"data.train={'rows.jsonl' if fields else 'text.txt'}",
+        *(["data.fields={source: text, target: label}"] if "source" in fields else []),
         *([] if str(values["data"]["valid"]).startswith("hash:") else ["data.valid=0.2"]),
         *(["objective.candidates=9"] if "candidates" in values.get("objective", {}) else []),
         *(f"model.{key}={size}" for key, size in TINY.items() if key in values["model"]),
@@ -201,6 +202,7 @@ def _says_something(loaded: Loaded, run: Path, capsys: pytest.CaptureFixture[str
         raw = ["generate", str(run), "the cat", "--max-tokens", "1", "--raw"]
         assert command(raw) == (2 if answers else 0)
         assert ("leave out raw" in capsys.readouterr().err) == answers
+        assert answer(capsys, "apply", "complete", str(run), "the cat", "--max-tokens", "3")["text"] == said["text"]
     elif "masked" in loaded.model.heads:  # type: ignore[union-attr, operator]
         assert answer(capsys, "apply", "fill", str(run), "the [MASK] sees")["masks"][0]
     else:

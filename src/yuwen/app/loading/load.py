@@ -76,6 +76,13 @@ class Loaded:
             return end_ids(self.path, self.tokenizer)
         return sorted({*self.ends, *(() if self.tokenizer is None else self.tokenizer.stop_ids)})
 
+    @functools.cached_property
+    def search_wanted(self) -> dict[str, Any]:
+        """What an encoder–decoder's folder says of the search for its answers, none of which is taken over."""
+        from yuwen.generation import search_wanted
+
+        return search_wanted(self.path) if isinstance(self.model, EncoderDecoder) and self.path.is_dir() else {}
+
     def hidden(self, ids_BT: Ids, keep: Keep | None = None, *, decoder_ids: Ids | None = None) -> Tensor:
         """Hidden states after the last norm: ids [B, T], or [T] for one sequence -> [B, T, D].
 

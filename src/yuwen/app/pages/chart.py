@@ -64,13 +64,15 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], height: float = 
     """The geometry of several lines in one picture, which `assets/compare.html.j2` draws.
 
     Each series is (amount, value) pairs; amounts lie on a logarithmic scale, those of zero are left out. Values more
-    than `height` above the lowest leave the picture. Raises ValueError where no series has a point.
+    than `height` above the lowest leave the picture. A single point beside curves that do not reach it, a count of one
+    second beside training for minutes, is a level across the picture. Raises ValueError where no series has a point.
     """
     shown = {name: sorted((x, y) for x, y in points if x > 0) for name, points in series.items()}
     shown = {name: points for name, points in shown.items() if points}
     if not shown:
         raise ValueError("a chart needs at least one point")
-    amounts = [x for points in shown.values() for x, _ in points]
+    curved = [points for points in shown.values() if len(points) > 1]
+    amounts = [x for points in curved or shown.values() for x, _ in points]
     values = [y for points in shown.values() for _, y in points]
     first, last = math.log(min(amounts)), math.log(max(amounts))
     last = last if last > first else first + 1.0
@@ -80,10 +82,12 @@ def curves(series: Mapping[str, Sequence[tuple[float, float]]], height: float = 
     def x(amount: float) -> float:
         return round(LEFT + (math.log(amount) - first) / (last - first) * (WIDTH - LEFT - RIGHT), 1)
 
+    inside = {name: points for name, points in shown.items() if min(amounts) <= points[0][0] <= max(amounts)}
     return {
         **_frame(levels),
         "amounts": [(x(amount), amount) for amount in _decades(min(amounts), max(amounts))],
-        "lines": {name: [(x(at), y(value)) for at, value in points] for name, points in shown.items()},
+        "lines": {name: [(x(at), y(value)) for at, value in points] for name, points in inside.items()},
+        "flat": {name: y(points[0][1]) for name, points in shown.items() if name not in inside},
     }
 
 

@@ -30,15 +30,13 @@ _COLUMNS = {
 
 
 def write_comparison(folder: Path, result: Mapping[str, Any]) -> None:
-    """Writes `compare.json`, `compare.md` and `compare.html` from what `compare` found."""
+    """Writes `compare.json`, `compare.md`, `compare.html` and `compare.svg` from what `compare` found."""
     folder.mkdir(parents=True, exist_ok=True)
     replace_text(folder / "compare.json", json.dumps(result, ensure_ascii=False, indent=1))
     replace_text(folder / "compare.md", table(result["rows"]))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(count=count, size=size, clock=clock)
-    page = environment.get_template("compare.html.j2").render(
+    if (drawn := picture(result)) is not None:
+        replace_text(folder / "compare.svg", drawn)
+    page = _template("compare.html.j2").render(
         version=__version__,
         style=(ASSETS / "report.css").read_text(encoding="utf-8"),
         result=result,
@@ -50,6 +48,30 @@ def write_comparison(folder: Path, result: Mapping[str, Any]) -> None:
         losses=_losses(result["runs"]),
     )
     replace_text(folder / "compare.html", page)
+
+
+def picture(result: Mapping[str, Any]) -> str | None:
+    """The curves of bits per byte against time as one SVG, to stand in a text; None where no run has a likelihood.
+
+    Final scores stand beside the names: the means of `rows`.
+    """
+    chart = _charts(result["runs"], pseudo=False).get("seconds")
+    if chart is None:
+        return None
+    finals = [
+        (row["recipe"], f"{row['bits_per_byte']:.3f}")
+        for row in result["rows"]
+        if row["bits_per_byte"] is not None and not row["pseudo"]
+    ]
+    return _template("compare.svg.j2").render(chart=chart, finals=finals, colours=_colours(result["rows"]))
+
+
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(count=count, size=size, clock=clock)
+    return environment.get_template(name)
 
 
 def table(rows: list[dict[str, Any]]) -> str:
