@@ -32,6 +32,7 @@ MORE = {  # what no recipe does as it stands: its name, and what is changed
     "prefix": ("llama", ["objective={name: prefix}"]),
     "t5-1.1": ("t5", ["model.activation=gated-gelu", "model.tied=false"]),
 }
+PAIRS = ["data.fields={source: text, target: label}", 'sample.prompts=["the cat"]']
 WORDS = ["the", "cat", "<unk>", "sees", "a", "tree", "and", "runs", "home", "二月", "春风", "剪刀", "，", "中国"]
 TINY = {"layers": 2, "width": 16, "heads": 2, "kv_heads": 1, "ffn": 32, "hidden": 24, "embedding_width": 8, "order": 3}
 STEPS, BROKEN_AT = 5, 3
@@ -67,7 +68,7 @@ def tiny(name: str) -> Recipe:
     fields = values["data"].get("fields", {})
     overrides = [
         f"data.train={'rows.jsonl' if fields else 'text.txt'}",
-        *(["data.fields={source: text, target: label}"] if "source" in fields else []),
+        *(PAIRS if "source" in fields else []),
         *([] if str(values["data"]["valid"]).startswith("hash:") else ["data.valid=0.2"]),
         *(["objective.candidates=9"] if "candidates" in values.get("objective", {}) else []),
         *(f"model.{key}={size}" for key, size in TINY.items() if key in values["model"]),
