@@ -15,7 +15,7 @@ import yaml
 from yuwen.app import compare as compare_module
 from yuwen.app.compare import Budget, compare
 from yuwen.app.pages.chart import curves
-from yuwen.app.pages.comparison import table
+from yuwen.app.pages.comparison import table, write_comparison
 from yuwen.cli.main import run as command
 from yuwen.errors import UserError
 
@@ -74,7 +74,15 @@ def test_a_table_on_one_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     # three amounts each: what is exact, BERT's score, and its two losses
     assert page.count("<figure") == 12 and page.count("<title>bert-1</title>") == 9
     assert 'aria-label="masked, seconds"' in page and 'aria-label="next_sentence, seconds"' in page
+    drawn = ElementTree.parse("out/compare.svg")
+    legend = [found.text or "" for found in drawn.getroot().findall("{*}text") if "." in (found.text or "")]
+    exact = [f"{row['recipe']} {row['bits_per_byte']:.3f}" for row in result["rows"] if not row["pseudo"]]
+    assert legend[-2:] == exact and len(drawn.findall(".//{*}polyline")) == 2
     assert "llama-2" in page and "http" not in page.replace("http-equiv", "")
+
+    write_comparison(Path("out"), {**result, "runs": [run for run in result["runs"] if run["pseudo"]]})
+    assert not Path("out/compare.svg").exists()  # it would be of another comparison
+    write_comparison(Path("out"), result)
 
     def never(*arguments: Any, **settings: Any) -> None:
         raise AssertionError("a finished run was repeated")

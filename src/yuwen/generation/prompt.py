@@ -61,7 +61,8 @@ def search_wanted(folder: Path) -> dict[str, Any]:
     """How a published encoder–decoder's folder wants answers to be searched for: what it says beyond the likeliest
     token at each step, in generation_config.json, or in config.json where older folders say it."""
     said = {**_settings(folder, "config.json"), **_settings(folder)}
-    return {key: said[key] for key, usual in _SEARCH.items() if said.get(key) not in (None, usual)}
+    numbers = {key: said[key] for key in _SEARCH if isinstance(said.get(key), int | float)}
+    return {key: value for key, value in numbers.items() if value != _SEARCH[key]}
 
 
 def _settings(folder: Path, name: str = SETTINGS) -> dict[str, Any]:

@@ -30,12 +30,14 @@ _COLUMNS = {
 
 
 def write_comparison(folder: Path, result: Mapping[str, Any]) -> None:
-    """Writes `compare.json`, `compare.md`, `compare.html` and `compare.svg` from what `compare` found."""
+    """Writes `compare.json`, `.md` and `.html` from what `compare` found, and of likelihoods `compare.svg`."""
     folder.mkdir(parents=True, exist_ok=True)
     replace_text(folder / "compare.json", json.dumps(result, ensure_ascii=False, indent=1))
     replace_text(folder / "compare.md", table(result["rows"]))
     if (drawn := picture(result)) is not None:
         replace_text(folder / "compare.svg", drawn)
+    else:
+        (folder / "compare.svg").unlink(missing_ok=True)  # of an earlier comparison in this folder
     page = _template("compare.html.j2").render(
         version=__version__,
         style=(ASSETS / "report.css").read_text(encoding="utf-8"),
