@@ -113,7 +113,7 @@ def apply(
 
     loaded = load(model, dtype.value)
     note(f"{loaded.path}: {loaded.hash[:12]}")
-    if task in ("complete", "translate", "summarise"):
+    if "beams" in tasks.settings_of(task):
         note_search_wanted(loaded, beams)
     if task == "classify":
         inputs = as_learnt(loaded, inputs, file if field is None else None)

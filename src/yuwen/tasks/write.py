@@ -96,14 +96,14 @@ def translate(
     An encoder–decoder translates as it was trained to: it is told languages by a `prompt` or not at all.
     """
     need_writer(loaded, "translate")
-    _refuse_unasked(loaded, "translate", prompt, raw=raw, source=source, target=target, language=language)
+    alone = _text_alone(loaded, "translate", prompt, raw=raw, source=source, target=target, language=language)
     template = Prompt.of("translate", prompt)
     settings = sampling_of(sampling, stop=_end_of_line(loaded, raw))
     known(language)
-    if answers_sources(loaded) and prompt is None:
-        return written(loaded, inputs, lambda document: _source(loaded, document), settings)
 
     def ask(document: Document) -> list[int]:
+        if alone:
+            return asked(loaded, document.text, raw=False, where=place(document))
         own = code(source) or language_of(document.text)
         other = code(target) or ("en" if own == "zh" else "zh")
         if own == other:
@@ -126,37 +126,34 @@ def summarise(
 ) -> Iterator[dict[str, Any]]:
     """`input`, `text` (the summary), `finish_reason`."""
     need_writer(loaded, "summarise")
-    _refuse_unasked(loaded, "summarise", prompt, raw=raw, language=language)
+    alone = _text_alone(loaded, "summarise", prompt, raw=raw, language=language)
     template = Prompt.of("summarise", prompt)
     settings = sampling_of(sampling, stop=_end_of_line(loaded, raw))
     known(language)
-    if answers_sources(loaded) and prompt is None:
-        return written(loaded, inputs, lambda document: _source(loaded, document), settings)
 
     def ask(document: Document) -> list[int]:
+        if alone:
+            return asked(loaded, document.text, raw=False, where=place(document))
         filled = template.render(language_for(document.text, language), text=document.text)
         return asked(loaded, filled, raw=bool(raw), where=place(document))
 
     return written(loaded, inputs, ask, settings)
 
 
-def _refuse_unasked(loaded: Usable, task: str, prompt: str | Path | None, *, raw: bool | None, **asked: Any) -> None:
-    """UserError for what an encoder–decoder would not hear: a chat template it never has, and without a prompt all
-    that prompts say."""
+def _text_alone(loaded: Usable, task: str, prompt: str | Path | None, *, raw: bool | None, **told: Any) -> bool:
+    """Whether the text itself is asked: of an encoder–decoder, without a prompt. UserError for what it would not hear:
+    `raw`, as it has no chat template, and then all that only prompts say."""
     if not answers_sources(loaded):
-        return
+        return False
     refuse(task, "an encoder–decoder", raw=raw)
     if prompt is None:
-        refuse(task, "an encoder–decoder that is given the text alone, without a prompt", **asked)
+        refuse(task, "an encoder–decoder that is given the text alone, without a prompt", **told)
+    return prompt is None
 
 
 def _end_of_line(loaded: Usable, raw: bool | None) -> Sequence[str]:
     """Where an answer stops: a chat model and an encoder–decoder end it themselves, plain text goes on."""
     return () if answers_sources(loaded) or (loaded.chat and not raw) else ("\n",)
-
-
-def _source(loaded: Usable, document: Document) -> list[int]:
-    return asked(loaded, document.text, raw=False, where=place(document))
 
 
 def sampling_of(values: dict[str, Any], stop: Sequence[str] = ()) -> SamplingConfig:
